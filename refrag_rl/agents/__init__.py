@@ -1,0 +1,1 @@
+"""What chooses chunks: heuristics and learning agents, one file an agent."""

@@ -1,0 +1,192 @@
+"""What the learning agents share: arguments, the policy they hold, and what they report."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refrag_rl.agents import arguments
+from refrag_rl.agents.monitor import Monitor
+from refrag_rl.agents.policy_selector import PolicySelector
+from refrag_rl.agents.selector import Problem, Selector, VectorView
+from refrag_rl.errors import UserError
+from refrag_rl.observation import Observation
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+
+LearningRateSchedule = Literal["constant", "linear"]
+
+
+class LearningAgent(ABC):
+    """An agent that trains a ``PointerPolicy``.
+
+    Args:
+        policy: Options of ``PointerConfig`` by name, without ``embedding_size``, which the
+            environment gives; None: the defaults.
+        total_rewards: Selections scored in training, after which it ends.
+        learning_rate: Of Adam, at the start.
+        learning_rate_schedule: ``constant``, or ``linear``: falls to zero over the training.
+        entropy_coef: Weight of the entropy bonus, per nat.
+        max_grad_norm: Gradients are scaled down to this norm.
+        reference_windows: Windows of each update that the monitor's reference scores as well; they
+            cost decoder time but do not count as training rewards. 0: none.
+        seed: Of the initial weights and of everything drawn in training.
+        device: ``auto`` (an accelerator where there is one), or a torch device.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        *,
+        policy: Mapping[str, Any] | None,
+        total_rewards: int,
+        learning_rate: float,
+        learning_rate_schedule: str,
+        entropy_coef: float,
+        max_grad_norm: float,
+        reference_windows: int,
+        seed: int,
+        device: str,
+    ) -> None:
+        self.policy_options = dict(policy or {})
+        # Checked before anything is loaded; the true width comes with the environment.
+        PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
+        self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
+        self.learning_rate = arguments.number("learning_rate", learning_rate, above=0)
+        self.learning_rate_schedule = arguments.one_of(
+            "learning_rate_schedule", learning_rate_schedule, ("constant", "linear")
+        )
+        self.entropy_coef = arguments.number("entropy_coef", entropy_coef, at_least=0)
+        self.max_grad_norm = arguments.number("max_grad_norm", max_grad_norm, above=0)
+        self.reference_windows = arguments.whole_number(
+            "reference_windows", reference_windows, at_least=0
+        )
+        self.seed = arguments.whole_number("seed", seed, at_least=0)
+        self.device = _device(device)
+        self.selector: PolicySelector | None = None
+
+    @abstractmethod
+    def learn(self, env: VectorView, monitor: Monitor) -> None:
+        """Train; see ``Agent.learn``."""
+
+    def select(
+        self, observation: Observation, budget: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return the chunks of highest logit, (B, L) bool; see ``Selector.select``.
+
+        Raises:
+            UserError: Nothing is trained or loaded yet, or for another embedding width.
+        """
+        return self._trained().select(observation, budget, rng)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the policy to a folder; see ``Agent.save``."""
+        self._trained().save(directory)
+
+    def load(self, directory: str | Path) -> None:
+        """Take over the policy of a folder; ``learn`` goes on from it. See ``Agent.load``."""
+        self.selector = PolicySelector.load(directory)
+        self.selector.policy.to(self.device)
+
+    def _trained(self) -> PolicySelector:
+        if self.selector is None:
+            raise UserError(f"agent {self.name} has no policy yet: train it, or load one")
+        return self.selector
+
+    def _start(self, embedding_size: int) -> PointerPolicy:
+        """Return the policy to train: the one loaded, or a new one of this seed."""
+        if self.selector is None:
+            options = {**self.policy_options, "embedding_size": embedding_size}
+            # Initial weights come from torch's global generator; leave it as it was found.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                policy = PointerPolicy(PointerConfig.from_mapping(options))
+            self.selector = PolicySelector(policy.to(self.device), self.name)
+        elif self.selector.policy.config.embedding_size != embedding_size:
+            raise UserError(
+                f"the policy loaded reads chunk embeddings of width "
+                f"{self.selector.policy.config.embedding_size}, this REFRAG gives {embedding_size}"
+            )
+        self.selector.training.update({"seed": self.seed, "training_rewards": 0})
+        return self.selector.policy
+
+    def _learning_rate_after(self, done: int) -> float:
+        """Return the learning rate once ``done`` rewards have been seen."""
+        if self.learning_rate_schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * max(0.0, 1 - done / self.total_rewards)
+
+    def _report(self, monitor: Monitor, done: int, scalars: Mapping[str, float]) -> None:
+        """Tell the monitor of an update; evaluate where that is due."""
+        self._trained().training["training_rewards"] = done
+        monitor.record(done, scalars)
+        shown = ("reward/mean", "reward/log_perplexity", "reward/rewards_per_second")
+        monitor.advance(
+            min(done, self.total_rewards),
+            self.total_rewards,
+            {name.partition("/")[2]: scalars[name] for name in shown},
+        )
+        if monitor.should_evaluate(done):
+            monitor.evaluate(self, done)
+
+
+def difference_to_reference(
+    problem: Problem,
+    reference: Selector | None,
+    indices: NDArray[np.int64],
+    budgets: NDArray[np.int64],
+    rewards: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Return the mean lead over the reference on the same windows with the same budgets.
+
+    Args:
+        problem: Scores the reference's selections.
+        reference: The best heuristic; None gives {}.
+        indices: (B,) windows; none gives {}.
+        budgets: (B,) chunks.
+        rewards: (B,) of the agent on them (of a group: its mean).
+        rng: For the reference.
+
+    Returns:
+        ``reward/difference_to_best_heuristic``, in units of the reward; above 0: better than it.
+    """
+    if reference is None or not len(indices):
+        return {}
+    expanded = reference.select(problem.observe(indices, budgets), budgets, rng)
+    lead = rewards - problem.rewards(indices, expanded)
+    return {"reward/difference_to_best_heuristic": float(lead.mean())}
+
+
+class Stopwatch:
+    """Seconds spent inside ``with`` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+def _device(device: object) -> torch.device:
+    """Return the torch device that the user named."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(str(device))
+    except RuntimeError:
+        raise UserError(f"agent.device={device!r}: give auto, cpu, cuda or cuda:0") from None

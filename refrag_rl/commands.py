@@ -1,0 +1,161 @@
+"""What all commands share: Hydra, and the user's mistakes in one or two lines with exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from refrag_rl.errors import UserError
+from refrag_rl.schema import register
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+_OPTIONS = re.compile(
+    r"Could not find '(.+?)/([^/']*)'\s+Available options in '.+?':\n((?:\t.+\n?)*)"
+)
+_NOT_FOUND = re.compile(r"Could not find '(.+?)'")
+_UNKNOWN_KEY = re.compile(r"Key '(.+?)' (?:is not in struct|not in ')")
+
+
+def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+    """Compose the config from the command line and run the task.
+
+    ``UserError`` and the errors of Hydra and OmegaConf are printed without a traceback and end the
+    process with code 2, Ctrl-C with 130. Anything else is a fault of the program and keeps its
+    traceback.
+
+    Args:
+        task: Receives the composed config.
+        config_name: Name of the primary config in ``refrag_rl/conf``.
+    """
+    # Hydra prints errors itself, in many lines, unless it is told to raise them.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    started = False
+
+    def checked_task(config: DictConfig) -> None:
+        nonlocal started
+        started = True
+        # Caught here, too: Hydra writes a line of its own about every Exception that passes it.
+        with _user_errors(config_name):
+            check_keys(config)
+            task(config)
+
+    main = hydra.main(
+        version_base="1.3", config_path="pkg://refrag_rl.conf", config_name=config_name
+    )
+    try:
+        with _user_errors(config_name):
+            main(checked_task)()
+    except ValueError as error:
+        # Hydra raises plain ValueErrors, too, for command lines that it cannot use.
+        if started:
+            raise
+        given = " ".join(sys.argv[1:])
+        _exit(config_name, f"{describe(error)} (given: {given})", EXIT_USER_ERROR)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@contextmanager
+def _user_errors(command: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        _exit(command, str(error), EXIT_USER_ERROR)
+    except (HydraException, OmegaConfBaseException) as error:
+        _exit(command, describe(error), EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _exit(command, "interrupted", EXIT_INTERRUPTED)
+
+
+def _exit(command: str, message: str, code: int) -> NoReturn:
+    print(f"refrag_rl.{command}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse keys that ``+key=value`` added where the schema knows all keys.
+
+    Raises:
+        UserError: Such a key; the choices are listed.
+    """
+    known = OmegaConf.get_type(config)
+    if is_dataclass(known):
+        names = set(known.__dataclass_fields__)
+        for key in config:
+            if str(key) not in names:
+                raise UserError(unknown_key(str(config._get_full_key(key)), str(key), names))
+    for key in config:
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            check_keys(node)
+
+
+def unknown_key(full_key: str, key: str, choices: Iterable[str]) -> str:
+    """Return the message for a key that does not exist."""
+    names = sorted(name for name in choices if name not in ("hydra", "_target_"))
+    return f"there is no key {full_key}{suggestion(key, names)}\nchoices: {', '.join(names)}"
+
+
+def suggestion(given: str, choices: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` where one of the choices is close, else nothing."""
+    close = difflib.get_close_matches(given, list(choices), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def describe(error: Exception) -> str:
+    """Return an error of Hydra or OmegaConf in one or two lines.
+
+    Args:
+        error: Raised while the config was composed or read.
+
+    Returns:
+        What was given and, where the error knows them, the choices.
+    """
+    cause: BaseException = error.__cause__ or error
+    text = str(error)
+    if isinstance(cause, MissingMandatoryValue):
+        key = str(cause.full_key)
+        return f"{key} is missing; give {key}=..."
+    if isinstance(cause, OmegaConfBaseException):
+        return _describe_config_error(cause, text)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: this is not key=value in Hydra's grammar ({_first_line(text)})"
+    options = _OPTIONS.search(text)
+    if options:
+        group, given = options[1], options[2]
+        names = [name.strip() for name in options[3].strip().splitlines()]
+        return f"there is no {group}={given}{suggestion(given, names)}\nchoices: {', '.join(names)}"
+    missing = _NOT_FOUND.search(text)
+    if missing:
+        return f"there is no config {missing[1]}"
+    return _first_line(text)
+
+
+def _first_line(text: str) -> str:
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first.split(", set env var HYDRA_FULL_ERROR")[0]
+
+
+def _describe_config_error(error: OmegaConfBaseException, context: str) -> str:
+    first = _first_line(str(error.msg or error))
+    unknown = _UNKNOWN_KEY.search(first)
+    parent: Any = error.parent_node
+    if unknown and isinstance(parent, DictConfig):
+        return unknown_key(str(error.full_key), unknown[1], (str(key) for key in parent))
+    given = re.search(r"override (.+)", context)
+    return f"{given[1] if given else error.full_key}: {first}"

@@ -1,0 +1,105 @@
+"""What a command compares, and at which budgets: from names to selectors and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.loading import load_selector
+from refrag_rl.agents.selector import Selector
+from refrag_rl.commands import suggestion
+from refrag_rl.composition import FrozenRefrag, build_problem
+from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.envs.budget import Budget, BudgetSpec, compression_rate
+from refrag_rl.errors import UserError
+from refrag_rl.evaluation.compare import Comparator
+from refrag_rl.evaluation.interfaces import Column
+
+
+def build_heuristics(names: Sequence[str]) -> list[Selector]:
+    """Return the heuristics of these names; all for none.
+
+    Raises:
+        UserError: There is no such heuristic.
+    """
+    for name in names:
+        if name not in HEURISTICS:
+            raise UserError(
+                f"there is no heuristic {name}{suggestion(name, HEURISTICS)}\n"
+                f"choices: {', '.join(HEURISTICS)}"
+            )
+    return [HEURISTICS[name]() for name in dict.fromkeys(names or HEURISTICS)]
+
+
+def build_selectors(
+    names: Sequence[str], embedding_size: int
+) -> tuple[list[Selector], list[Selector]]:
+    """Return heuristics and trained policies, by name and by folder.
+
+    Args:
+        names: Names of heuristics, run folders, policy folders; none: all heuristics.
+        embedding_size: Width of the chunk embeddings that policies must read.
+
+    Returns:
+        The heuristics, and the policies. Policies of one agent are told apart by their folders.
+
+    Raises:
+        UserError: One is none of these, or a policy reads embeddings of another width.
+    """
+    unique = list(dict.fromkeys(names))
+    if not unique:
+        return build_heuristics([]), []
+    named = [name for name in unique if name in HEURISTICS]
+    heuristics = build_heuristics(named) if named else []
+    folders = [name for name in unique if name not in HEURISTICS]
+    policies = [load_selector(name, embedding_size) for name in folders]
+    given = [policy.name for policy in policies]
+    for policy, folder in zip(policies, folders, strict=True):
+        if given.count(policy.name) > 1 or policy.name in HEURISTICS:
+            policy.name = f"{policy.name} {folder}"
+    return heuristics, policies
+
+
+def build_columns(
+    rates: Sequence[float], budgets: Sequence[int], *, chunk_size: int, num_chunks: int
+) -> list[Column]:
+    """Return the budgets to compare at: rates first, each number of chunks once.
+
+    Raises:
+        UserError: There are none, or one is out of range.
+    """
+    columns: dict[int, Column] = {}
+    specs: list[BudgetSpec] = [*(f"{rate:g}x" for rate in rates), *budgets]
+    for spec in specs:
+        budget = Budget.parse(spec, chunk_size=chunk_size, num_chunks=num_chunks)
+        column = _column(budget, chunk_size, num_chunks)
+        columns.setdefault(column.chunks, column)
+    if not columns:
+        raise UserError("there is nothing to compare at; give rates=[8,4,2] or budgets=[5]")
+    return list(columns.values())
+
+
+def _column(budget: Budget, chunk_size: int, num_chunks: int) -> Column:
+    def chunks_of(num_valid: NDArray[np.int64]) -> NDArray[np.int64]:
+        # The two ends of the budget are the same, so that nothing is drawn from the generator.
+        return budget.chunks(num_valid, np.random.default_rng(0))
+
+    chunks = int(chunks_of(np.array([num_chunks]))[0])
+    if isinstance(budget.spec, str):
+        return Column(float(budget.spec.removesuffix("x")), chunks, chunks_of)
+    return Column(compression_rate(chunks / num_chunks, chunk_size), chunks, chunks_of)
+
+
+def build_comparator(
+    windows: WindowSource,
+    refrag: FrozenRefrag,
+    heuristics: Sequence[Selector],
+    columns: Sequence[Column],
+    seed: int,
+) -> Comparator:
+    """Return what compares selectors on these windows."""
+    problem = build_problem(windows, refrag)
+    return Comparator(problem, refrag.reward_model, heuristics, columns, seed=seed)

@@ -1,0 +1,307 @@
+"""From a composed config to objects: the only module that calls Hydra's ``instantiate``.
+
+Classes are named by ``_target_`` in the YAML files of ``refrag_rl/conf`` and of ``--config-dir``,
+and nowhere else: nothing that was saved with a run or a policy is ever instantiated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from refrag_rl.agents.selector import Selector
+from refrag_rl.commands import describe
+from refrag_rl.corpora.documents import SPLITS, Document, Split, select_split
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.envs.problem import ExpansionProblem
+from refrag_rl.errors import UserError
+from refrag_rl.evaluation.interfaces import REFERENCES
+from refrag_rl.evaluation.windows import JoinedWindows
+from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.reward import RewardModel
+from refrag_rl.schema import register
+
+
+@dataclass(frozen=True)
+class FrozenRefrag:
+    """The frozen model with what cuts text for it.
+
+    Attributes:
+        reward_model: Scores selections.
+        tokenizer: The decoder's.
+        chunk_size: ``k``, tokens.
+    """
+
+    reward_model: RewardModel
+    tokenizer: PreTrainedTokenizerFast
+    chunk_size: int
+
+
+def build_refrag(section: DictConfig) -> FrozenRefrag:
+    """Load the checkpoint that ``refrag`` of the config names.
+
+    Raises:
+        UserError: There is no such checkpoint, or no such device.
+    """
+    options = _plain(section)
+    device = options["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("refrag.device=cuda: no GPU is usable here; give cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = options["dtype"]
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    with _without_progress_bar():
+        loaded = load_refrag(options["path"], dtype=torch.float32, device=device)
+    reward_model = RewardModel(
+        loaded.model,
+        loaded.chunk_tokenizer,
+        batch_tokens=options["batch_tokens"],
+        dtype=dtype,
+        cache_windows=options["cache_windows"],
+        cache_sets=options["cache_sets"],
+    )
+    assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
+    return FrozenRefrag(reward_model, loaded.tokenizer, loaded.model.config.chunk_size)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Hide the bar that transformers shows while it loads weights."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def load_documents(section: DictConfig) -> list[Document]:
+    """Read the documents that ``corpus`` of the config names, of all splits.
+
+    Raises:
+        UserError: A file is missing or cannot be read, or the section does not fit its class.
+    """
+    options = _plain(section)
+    _require_split(options.pop("split", "test"))
+    return list(_make("corpus", options))
+
+
+def evaluation_split(section: DictConfig, *, learns: bool) -> Split:
+    """Return ``corpus.split``: the documents of the final comparison.
+
+    Args:
+        section: ``corpus`` of the config.
+        learns: Whether something is trained on the split ``train`` in the same run.
+
+    Raises:
+        UserError: There is no such split, or it holds documents that are trained on.
+    """
+    split = _require_split(section.get("split", "test"))
+    if learns and split in ("train", "all"):
+        raise UserError(
+            f"corpus.split={split} holds the documents that are trained on; give test or validation"
+        )
+    return split
+
+
+def _require_split(split: object) -> Split:
+    for choice in SPLITS:
+        if split == choice:
+            return choice  # type: ignore[return-value]
+    raise UserError(f"corpus.split={split}: there is no such split\nchoices: {', '.join(SPLITS)}")
+
+
+def build_windows(
+    section: DictConfig,
+    documents: Sequence[Document],
+    split: Split,
+    refrag: FrozenRefrag,
+    *,
+    count: int,
+    seed: int,
+    each_domain: bool,
+) -> WindowSource:
+    """Cut windows from one split of the documents.
+
+    Args:
+        section: ``windows`` of the config.
+        documents: Of all splits.
+        split: Which of them.
+        refrag: Gives tokenizer and chunk size.
+        count: How many windows.
+        seed: Of the draw.
+        each_domain: Whether there are ``count`` windows of each domain, or of all together.
+
+    Raises:
+        UserError: The split has no documents, or none is as long as a window.
+    """
+    if count < 1:
+        raise UserError(f"count={count}: give 1 window or more")
+    chosen = select_split(documents, split)
+    if not chosen:
+        raise UserError(
+            f"none of the corpus's {len(documents)} documents is in its split {split}.\n"
+            "Give more documents; refrag_rl.evaluate with corpus.split=all uses every document."
+        )
+    corpus = TokenizedCorpus(chosen, refrag.tokenizer)
+    options = _plain(section)
+    parts = [corpus.of_domain(domain) for domain in corpus.domains] if each_domain else [corpus]
+    sources = [
+        _make("windows", options, corpus=part, chunk_size=refrag.chunk_size, count=count, seed=seed)
+        for part in parts
+    ]
+    return sources[0] if len(sources) == 1 else JoinedWindows(sources)
+
+
+def build_problem(
+    windows: WindowSource,
+    refrag: FrozenRefrag,
+    *,
+    budget: object = "4x",
+    reward: str = "neg_log_perplexity",
+    reward_baseline: str = "none",
+) -> ExpansionProblem:
+    """Join windows and model.
+
+    Raises:
+        UserError: The budget is out of range.
+    """
+    spec: Any = OmegaConf.to_container(budget) if OmegaConf.is_config(budget) else budget
+    return ExpansionProblem(
+        windows,
+        refrag.reward_model,
+        spec,
+        reward,  # type: ignore[arg-type]
+        reward_baseline,  # type: ignore[arg-type]
+    )
+
+
+def build_agent(section: DictConfig) -> Selector:
+    """Make the agent that ``agent`` of the config describes.
+
+    Raises:
+        UserError: An option is unknown or out of range, or the class is no selector.
+    """
+    agent = _make("agent", _plain(section))
+    if not isinstance(agent, Selector):
+        raise UserError(
+            f"agent._target_={section._target_} is no selector: it needs a name and select()"
+        )
+    if agent.name in REFERENCES:
+        raise UserError(f"agent name {agent.name} is taken by a reference row; give another")
+    return agent
+
+
+def default_problem(
+    *,
+    corpus: str = "docs",
+    windows: str = "retrieved",
+    refrag: str = "tiny-k16",
+    split: Split = "train",
+    count: int = 1000,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> ExpansionProblem:
+    """Compose a problem without a command: what ``gymnasium.make`` does without ``problem=``.
+
+    The model and the windows are kept, so that making an environment again costs nothing.
+
+    Args:
+        corpus: Name of a config of the group ``corpus``.
+        windows: Name of a config of the group ``windows``.
+        refrag: A checkpoint folder, or the name of an embedded one.
+        split: Documents that windows are cut from.
+        count: How many windows.
+        seed: Of the windows.
+        overrides: Further settings as on the command line, such as ``"corpus.path=notes.txt"``.
+        **options: ``budget``, ``reward``, ``reward_baseline`` of ``ExpansionProblem``.
+
+    Raises:
+        UserError: A name or an option is none of those allowed.
+    """
+    problem = _composed_problem(
+        (f"corpus={corpus}", f"windows={windows}", *overrides),
+        os.path.abspath(refrag) if os.path.isdir(refrag) else refrag,
+        split,
+        count,
+        seed,
+    )
+    unknown = set(options) - {"budget", "reward", "reward_baseline"}
+    if unknown:
+        raise UserError(
+            f"there is no option {', '.join(sorted(unknown))}\nchoices: budget, corpus, count, "
+            "overrides, refrag, reward, reward_baseline, seed, split, windows"
+        )
+    return problem.variant(**options)
+
+
+@lru_cache(maxsize=2)
+def _composed_problem(
+    overrides: tuple[str, ...], path: str, split: Split, count: int, seed: int
+) -> ExpansionProblem:
+    register()
+    # The caller may be inside a Hydra application, whose state is left as it is.
+    state = GlobalHydra.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("refrag_rl.conf", version_base="1.3"):
+            config = compose("evaluate", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(describe(error)) from error
+    finally:
+        GlobalHydra.set_state(state)
+    config.refrag.path = path
+    refrag = build_refrag(config.refrag)
+    documents = load_documents(config.corpus)
+    source = build_windows(
+        config.windows,
+        documents,
+        _require_split(split),
+        refrag,
+        count=count,
+        seed=seed,
+        each_domain=False,
+    )
+    return build_problem(source, refrag)
+
+
+def _plain(section: DictConfig) -> dict[str, Any]:
+    """Return a section as a dictionary, interpolations resolved."""
+    options = OmegaConf.to_container(section, resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(options, dict)
+    return {str(key): value for key, value in options.items()}
+
+
+def _make(name: str, options: dict[str, Any], **objects: Any) -> Any:
+    """Call the ``_target_`` of a section with its options and with objects beside them."""
+    if "_target_" not in options:
+        raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")
+    partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
+    try:
+        inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **objects)
+    except TypeError as error:
+        allowed = set(inspect.signature(partial.func).parameters) - set(objects)
+        raise UserError(
+            f"{name}={options['_target_']}: {error}\nits options: {', '.join(sorted(allowed))}"
+        ) from error
+    return partial(**objects)

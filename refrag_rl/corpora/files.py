@@ -1,0 +1,187 @@
+"""The ``files`` corpus: text, JSON lines (plain or gzipped) and parquet."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from refrag_rl.corpora.documents import Document
+from refrag_rl.errors import UserError
+
+_JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+_TEXT = (".txt", ".md", ".rst", ".tex", ".text")
+_SUFFIXES = (*_TEXT, *_JSONL, ".parquet")
+
+
+def load(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    text_field: str = "text",
+    id_field: str = "id",
+    domain: str | None = None,
+) -> list[Document]:
+    """Read documents from files.
+
+    A text file is one document, a line of JSON lines or a row of parquet is one document.
+
+    Args:
+        path: A file, a glob such as ``data/*.jsonl.gz``, or a list of both.
+        text_field: Field of a row that holds the text.
+        id_field: Field of a row that names the document; where a row has none, its place in the
+            file is its name.
+        domain: Domain of all documents. Default: a row's ``domain`` field, else the file's name
+            without its endings.
+
+    Returns:
+        Documents in the order of the files; empty texts are left out.
+
+    Raises:
+        UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
+            such field; two documents have the same id.
+    """
+    documents: list[Document] = []
+    for file in _expand(path):
+        name = file.name.split(".")[0]
+        for row_id, row_domain, text in _rows(file, text_field, id_field):
+            if text.strip():
+                documents.append(Document(row_id, domain or row_domain or name, text))
+    if not documents:
+        raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
+    _check_unique(documents, path)
+    return documents
+
+
+def _expand(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> Iterator[Path]:
+    patterns: Iterable[str | os.PathLike[str]] = (
+        [path] if isinstance(path, str | os.PathLike) else path
+    )
+    found = False
+    for pattern in patterns:
+        found = True
+        text = os.path.expanduser(os.fspath(pattern))
+        if os.path.isdir(text):
+            raise UserError(
+                f"corpus.path={text}: this is a folder. Give files, or a glob: {text}/*.jsonl"
+            )
+        matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise UserError(f"corpus.path={text}: there is no such file.")
+        yield from (Path(match) for match in matches if not os.path.isdir(match))
+    if not found:
+        raise UserError("corpus.path=[]: the list is empty. Give at least one file.")
+
+
+def _rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str | None, str]]:
+    """Yield id, domain (if the row has one) and text of each document of a file."""
+    if not file.name.endswith(_SUFFIXES):
+        raise UserError(
+            f"{file}: the kind of file is not known. Allowed endings: {', '.join(_SUFFIXES)}"
+        )
+    try:
+        if file.stat().st_size == 0:
+            raise UserError(f"{file}: the file is empty.")
+        if file.name.endswith(_TEXT):
+            yield f"{file.name}", None, _text(file.read_bytes(), str(file))
+        elif file.name.endswith(".parquet"):
+            yield from _parquet_rows(file, text_field, id_field)
+        else:
+            yield from _json_rows(file, text_field, id_field)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{file}: it cannot be read ({reason}).") from error
+
+
+def _json_rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str | None, str]]:
+    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{file}, line {number}"
+            try:
+                row = json.loads(_text(line, where))
+            except (ValueError, RecursionError) as error:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(f"{where}: this is not JSON ({error}).") from error
+            if not isinstance(row, dict):
+                raise UserError(
+                    f"{where}: a JSON object is needed, such as {{{text_field!r}: ...}}"
+                )
+            yield _document(row, where, f"{file.name}:{number}", text_field, id_field)
+
+
+def _parquet_rows(
+    file: Path, text_field: str, id_field: str
+) -> Iterator[tuple[str, str | None, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+        columns = [
+            name for name in (text_field, id_field, "domain") if name in table.schema_arrow.names
+        ]
+        if text_field not in columns:
+            raise UserError(
+                f"{file}: there is no column {text_field}. Columns: "
+                f"{', '.join(table.schema_arrow.names[:20])}. Choose one with corpus.text_field=..."
+            )
+        number = 0
+        for batch in table.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                where = f"{file}, row {number}"
+                yield _document(row, where, f"{file.name}:{number}", text_field, id_field)
+    except pyarrow.ArrowException as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(f"{file}: it cannot be read as parquet ({first_line}).") from error
+
+
+def _document(
+    row: Mapping[str, Any], where: str, default_id: str, text_field: str, id_field: str
+) -> tuple[str, str | None, str]:
+    if text_field not in row:
+        raise UserError(
+            f"{where}: there is no field {text_field!r}. Fields: {', '.join(list(row)[:20])}. "
+            "Choose one with corpus.text_field=..."
+        )
+    text = row[text_field]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: field {text_field!r} is no text but {type(text).__name__}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: field {text_field!r} holds a lone surrogate.") from error
+    domain = row.get("domain")
+    row_id = row.get(id_field)
+    name = default_id if row_id is None else str(row_id)
+    return name, domain if isinstance(domain, str) else None, text
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: this is not text in UTF-8.") from error
+    if "\0" in text:
+        raise UserError(f"{where}: this is not text, it holds a zero byte.")
+    return text
+
+
+def _check_unique(documents: Sequence[Document], path: object) -> None:
+    seen: set[str] = set()
+    for document in documents:
+        if document.id in seen:
+            raise UserError(
+                f"corpus.path={path}: two documents have the id {document.id!r}; "
+                "splits go by id. Make them differ or choose another field with corpus.id_field=..."
+            )
+        seen.add(document.id)

@@ -1,0 +1,72 @@
+"""The ``hub`` corpus: a data set of the Hugging Face hub, or of a folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refrag_rl.corpora.documents import Document
+from refrag_rl.errors import UserError
+
+
+def load(
+    name: str,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    dataset_split: str = "train",
+    text_field: str = "text",
+    id_field: str = "id",
+    domain: str | None = None,
+    streaming: bool = False,
+    limit: int | None = None,
+) -> list[Document]:
+    """Read documents with ``datasets.load_dataset``; code of a data set is never run.
+
+    Args:
+        name: Name on the hub, or a folder.
+        config: Configuration of the data set.
+        revision: Commit, tag or branch on the hub.
+        dataset_split: Split of the data set; ours is made from the documents' ids.
+        text_field: Field that holds the text.
+        id_field: Field that names the document; where there is none, its place is its name.
+        domain: Domain of all documents. Default: the last part of ``name``.
+        streaming: Read while downloading, instead of downloading all of it first.
+        limit: Rows to read, at most.
+
+    Returns:
+        Documents in the order of the data set; empty texts are left out.
+
+    Raises:
+        UserError: The data set cannot be loaded, or has no such field.
+    """
+    import datasets
+
+    try:
+        rows: Any = datasets.load_dataset(
+            name, config, split=dataset_split, revision=revision, streaming=streaming
+        )
+    except Exception as error:
+        # datasets raises errors of a dozen libraries here, all of them about what was asked for.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"corpus.name={name}: the data set cannot be loaded ({reason[:300]}).\n"
+            "Check corpus.name, corpus.config and corpus.dataset_split, and the network."
+        ) from error
+    columns = list(rows.column_names or [])
+    if text_field not in columns:
+        raise UserError(
+            f"corpus.name={name}: there is no field {text_field!r}. "
+            f"Fields: {', '.join(columns[:20])}. Choose one with corpus.text_field=..."
+        )
+    short = domain or name.rstrip("/").rsplit("/", 1)[-1]
+    documents = []
+    for number, row in enumerate(rows):
+        if limit is not None and number >= limit:
+            break
+        text = row[text_field]
+        if isinstance(text, str) and text.strip():
+            row_id = str(row[id_field]) if id_field in columns else str(number)
+            documents.append(Document(f"{name}/{row_id}", short, text))
+    if not documents:
+        raise UserError(f"corpus.name={name}: no row has text in the field {text_field!r}.")
+    return documents

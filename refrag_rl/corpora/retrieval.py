@@ -1,0 +1,89 @@
+"""BM25 retrieval of passages by their tokens."""
+
+from __future__ import annotations
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+from refrag_rl.corpora.sampling import Span
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+
+_STOP_SHARE = 0.1
+
+
+class PassageIndex:
+    """All passages of a corpus, found by BM25 (Lucene's variant, by ``bm25s``) over token ids.
+
+    Each document is cut into consecutive passages of ``passage_length`` tokens; a shorter rest is
+    left out. Tokens that stand in more than a tenth of the passages are stop words.
+
+    Args:
+        corpus: Documents of one split.
+        passage_length: Tokens of a passage.
+    """
+
+    def __init__(self, corpus: TokenizedCorpus, passage_length: int) -> None:
+        self._corpus = corpus
+        self._length = passage_length
+        counts = np.array([len(document) // passage_length for document in corpus], np.int64)
+        self._ends = np.cumsum(counts)
+        rows = [
+            document.token_ids[: count * passage_length].reshape(count, passage_length)
+            for document, count in zip(corpus, counts, strict=True)
+            if count
+        ]
+        self._retriever: bm25s.BM25 | None = None
+        self._known: dict[int, int] = {}
+        if rows:
+            self._build(np.concatenate(rows))
+
+    def __len__(self) -> int:
+        """Return the number of passages."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def passage(self, number: int) -> Span:
+        """Return passage ``number``."""
+        index = int(np.searchsorted(self._ends, number, side="right"))
+        start = (number - (int(self._ends[index - 1]) if index else 0)) * self._length
+        return Span(self._corpus[index], start, start + self._length)
+
+    def search(self, query: NDArray[np.int64], count: int) -> list[tuple[Span, float]]:
+        """Return the ``count`` best passages for a query, best first; ties by place in the corpus.
+
+        Args:
+            query: (n,) token ids.
+            count: Passages asked for; fewer come back where the corpus has fewer.
+        """
+        if self._retriever is None:
+            return []
+        terms = [self._known[token] for token in query.tolist() if token in self._known]
+        if terms:
+            scores = self._retriever.get_scores_from_ids(terms)
+        else:
+            scores = np.zeros(len(self), np.float32)
+        count = min(count, len(scores))
+        threshold = np.partition(scores, -count)[-count]
+        candidates = np.flatnonzero(scores >= threshold)
+        best = candidates[np.argsort(-scores[candidates], kind="stable")[:count]]
+        return [(self.passage(int(number)), float(scores[number])) for number in best]
+
+    def _build(self, passages: NDArray[np.int32]) -> None:
+        ordered = np.sort(passages, axis=1)
+        first = np.ones(ordered.shape, np.bool_)
+        first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        frequency = np.bincount(ordered[first])
+        limit = max(1, int(_STOP_SHARE * len(passages)))
+        kept = np.flatnonzero((frequency > 0) & (frequency <= limit))
+        self._known = {int(token): term for term, token in enumerate(kept)}
+        if not self._known:
+            return
+        lookup = np.full(len(frequency), -1, np.int64)
+        lookup[kept] = np.arange(len(kept))
+        terms = lookup[passages]
+        ids = [row[row >= 0].tolist() for row in terms]
+        vocabulary = {str(term): term for term in range(len(kept))}
+        self._retriever = bm25s.BM25(method="lucene")
+        self._retriever.index(
+            bm25s.tokenization.Tokenized(ids=ids, vocab=vocabulary), show_progress=False
+        )

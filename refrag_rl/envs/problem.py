@@ -1,0 +1,279 @@
+"""The expansion problem: windows, a frozen REFRAG that scores them, a budget and a reward.
+
+The three views of the environment and the agents that select all chunks in one shot share it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.envs.budget import Budget, BudgetSpec
+from refrag_rl.envs.features import chunk_features
+from refrag_rl.envs.options import BaselineName, RewardName, check_choice
+from refrag_rl.envs.reward_model import RewardModel
+from refrag_rl.errors import UserError
+from refrag_rl.lru_cache import LruCache
+from refrag_rl.observation import Observation
+
+
+class _Observed(NamedTuple):
+    """What an observation of one window holds before the first step."""
+
+    chunk_embeddings: NDArray[np.float32]
+    prompt_embedding: NDArray[np.float32]
+    features: NDArray[np.float32]
+    chunk_mask: NDArray[np.bool_]
+
+
+class ExpansionProblem:
+    """Which chunks of a window to expand, within a budget, so that its output becomes likely.
+
+    Copying it (also by ``copy.deepcopy``, which Gymnasium does with an environment's arguments)
+    gives the object itself: it holds a model and caches that nothing gains from having twice.
+
+    Args:
+        windows: The windows.
+        reward_model: Scores them.
+        budget: Chunks to expand, in a form that ``Budget.parse`` reads.
+        reward: ``neg_log_perplexity`` (the paper's) or ``neg_perplexity``, of the output tokens.
+        reward_baseline: ``compressed`` subtracts the reward of the same window with nothing
+            expanded: a constant for each window, so no optimum moves, and the rewards of windows of
+            different difficulty become comparable. Or ``none``.
+        cache_windows: How many windows keep their observation in memory.
+
+    Raises:
+        UserError: There are no windows, or an option has an unknown or impossible value.
+    """
+
+    def __init__(
+        self,
+        windows: WindowSource,
+        reward_model: RewardModel,
+        budget: BudgetSpec = "4x",
+        reward: RewardName = "neg_log_perplexity",
+        reward_baseline: BaselineName = "none",
+        *,
+        cache_windows: int = 2048,
+    ) -> None:
+        if not len(windows):
+            raise UserError(
+                "There are no windows to select in.\nGive a corpus with longer documents."
+            )
+        self.windows = windows
+        self.reward_model = reward_model
+        self.num_chunks = windows.num_chunks
+        self.chunk_size = windows.chunk_size
+        self.embedding_size = reward_model.embedding_size
+        self._window_cache: LruCache[Window] = LruCache(cache_windows)
+        self._observed: LruCache[_Observed] = LruCache(cache_windows)
+        self._compressed: dict[int, np.float32] = {}
+        self._set_options(budget, reward, reward_baseline)
+
+    def _set_options(
+        self, budget: BudgetSpec, reward: RewardName, reward_baseline: BaselineName
+    ) -> None:
+        check_choice("reward", reward, RewardName)
+        check_choice("reward_baseline", reward_baseline, BaselineName)
+        self.budget = self.parse_budget(budget)
+        self.reward = reward
+        self.reward_baseline = reward_baseline
+
+    def variant(
+        self,
+        *,
+        budget: BudgetSpec | None = None,
+        reward: RewardName | None = None,
+        reward_baseline: BaselineName | None = None,
+    ) -> ExpansionProblem:
+        """Return the same problem under other options; model and caches are shared.
+
+        Args:
+            budget: As in the constructor; ``None`` keeps the present one. So do the others.
+            reward: As in the constructor.
+            reward_baseline: As in the constructor.
+
+        Raises:
+            UserError: An option has an unknown or impossible value.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._set_options(
+            self.budget.spec if budget is None else budget,
+            self.reward if reward is None else reward,
+            self.reward_baseline if reward_baseline is None else reward_baseline,
+        )
+        return other
+
+    def __len__(self) -> int:
+        """Return how many windows there are."""
+        return len(self.windows)
+
+    def __copy__(self) -> ExpansionProblem:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExpansionProblem:
+        return self
+
+    def parse_budget(self, spec: BudgetSpec) -> Budget:
+        """Read a budget for this problem's windows.
+
+        Raises:
+            UserError: It is none, or out of range.
+        """
+        return Budget.parse(spec, chunk_size=self.chunk_size, num_chunks=self.num_chunks)
+
+    def window(self, index: int) -> Window:
+        """Return window ``index``.
+
+        Raises:
+            UserError: There is no such window.
+        """
+        return self._windows(self._check([index]))[0]
+
+    def chunk_masks(self, indices: ArrayLike) -> NDArray[np.bool_]:
+        """Return which chunks of the windows hold text, (B, L) bool."""
+        return np.stack([window.chunk_mask for window in self._windows(self._check(indices))])
+
+    def observe(self, indices: ArrayLike, budgets: ArrayLike | None = None) -> Observation:
+        """Return a batch of observations in which nothing is expanded yet.
+
+        Args:
+            indices: (B,) windows.
+            budgets: (B,) chunks to expand, shown as ``budget_left``; zeros if not given.
+
+        Raises:
+            UserError: There is no such window.
+        """
+        checked = self._check(indices)
+        entries = self._observed.collect(checked, checked, self._observe)
+        chunk_mask = np.stack([entry.chunk_mask for entry in entries])
+        if budgets is None:
+            budgets = np.zeros(len(entries))
+        return Observation(
+            chunk_embeddings=np.stack([entry.chunk_embeddings for entry in entries]),
+            prompt_embedding=np.stack([entry.prompt_embedding for entry in entries]),
+            features=np.stack([entry.features for entry in entries]),
+            chunk_mask=chunk_mask.astype(np.int8),
+            expanded=np.zeros(chunk_mask.shape, dtype=np.int8),
+            action_mask=chunk_mask.astype(np.int8),
+            budget_left=np.array(budgets, dtype=np.float32).reshape(-1, 1),
+        )
+
+    def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return ``n`` windows drawn uniformly, with repetition, (n,)."""
+        return rng.integers(len(self), size=n)
+
+    def sample_budgets(self, indices: ArrayLike, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return a budget for each window, (B,), in chunks; drawn where the budget is a range."""
+        return self.budget.chunks(self.chunk_masks(indices).sum(axis=-1), rng)
+
+    def log_perplexity(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the log-perplexity of the outputs, (B,), nats per token, in one call of the model.
+
+        Args:
+            indices: (B,) windows.
+            expanded: (B, L) bool, chunks left as tokens; none of them padding.
+
+        Raises:
+            ValueError: A padding chunk is expanded, or the shapes do not fit.
+            UserError: There is no such window.
+        """
+        windows = self._windows(self._check(indices))
+        expanded = np.asarray(expanded, dtype=bool)
+        if expanded.shape != (len(windows), self.num_chunks):
+            raise ValueError(
+                f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
+            )
+        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
+            raise ValueError("A padding chunk cannot be expanded.")
+        return self.reward_model.log_perplexity(windows, expanded)
+
+    def compressed_log_perplexity(self, indices: ArrayLike) -> NDArray[np.float32]:
+        """Return the log-perplexity of the outputs with nothing expanded, (B,), nats per token."""
+        nothing = np.zeros((0, self.num_chunks), dtype=bool)
+        return self.log_perplexity_and_compressed([], nothing, indices)[1]
+
+    def log_perplexity_and_compressed(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_], compressed_indices: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what ``log_perplexity`` and ``compressed_log_perplexity`` do, in one call.
+
+        Args:
+            indices: (B,) windows.
+            expanded: (B, L) bool, chunks left as tokens.
+            compressed_indices: (C,) windows to score with nothing expanded; scored once and kept.
+
+        Returns:
+            Log-perplexities (B,) and (C,), nats per token. The model is not called where every
+            answer is known.
+        """
+        known, wanted = self._check(indices), self._check(compressed_indices)
+        missing = sorted(set(wanted) - self._compressed.keys())
+        answers = np.zeros(0, dtype=np.float32)
+        if known or missing:
+            nothing = np.zeros((len(missing), self.num_chunks), dtype=bool)
+            answers = self.log_perplexity(known + missing, np.concatenate([expanded, nothing]))
+        self._compressed.update(zip(missing, answers[len(known) :], strict=True))
+        compressed = np.array([self._compressed[index] for index in wanted], dtype=np.float32)
+        return answers[: len(known)], compressed
+
+    def reward_of(self, log_perplexity: ArrayLike) -> NDArray[np.float64]:
+        """Return the rewards of log-perplexities, before any baseline; same shape."""
+        values = np.asarray(log_perplexity, dtype=np.float64)
+        return -values if self.reward == "neg_log_perplexity" else -np.exp(values)
+
+    def rewards(self, indices: ArrayLike, expanded: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the rewards of sets of expanded chunks, (B,), in one call of the model.
+
+        Args:
+            indices: (B,) windows.
+            expanded: (B, L) bool, chunks left as tokens; none of them padding.
+
+        Raises:
+            ValueError: A padding chunk is expanded, or the shapes do not fit.
+            UserError: There is no such window.
+        """
+        if self.reward_baseline == "none":
+            return self.reward_of(self.log_perplexity(indices, expanded))
+        scored, compressed = self.log_perplexity_and_compressed(indices, expanded, indices)
+        return self.reward_of(scored) - self.reward_of(compressed)
+
+    def _check(self, indices: ArrayLike) -> list[int]:
+        """Return the indices as a list of ints, or raise ``UserError``."""
+        asked = np.asarray(indices)
+        if asked.size and not np.issubdtype(asked.dtype, np.integer):
+            raise UserError(f"A window is given by its index, not by {indices!r}.")
+        wrong = [int(index) for index in asked.reshape(-1) if not 0 <= index < len(self)]
+        if wrong:
+            raise UserError(
+                f"There is no window {wrong[0]}: the problem has {len(self)}.\n"
+                f"Give an index from 0 to {len(self) - 1}."
+            )
+        return [int(index) for index in asked.reshape(-1)]
+
+    def _windows(self, indices: list[int]) -> list[Window]:
+        return self._window_cache.collect(
+            indices, indices, lambda missing: [self.windows[index] for index in missing]
+        )
+
+    def _observe(self, indices: list[int]) -> list[_Observed]:
+        """Compute what observations hold before the first step, for windows not cached yet."""
+        windows, model = self._windows(indices), self.reward_model
+        chunks, prompts = model.chunk_embeddings(windows), model.prompt_embeddings(windows)
+        log_perplexity = model.chunk_log_perplexity(windows)
+        observed = []
+        for row, window in enumerate(windows):
+            if not window.chunk_mask.any():
+                raise ValueError(f"Window {window.key} has no chunk that holds text.")
+            features = chunk_features(window, chunks[row], prompts[row], log_perplexity[row])
+            # Copies: a row of a batch would keep the whole batch in memory.
+            observed.append(
+                _Observed(chunks[row].copy(), prompts[row].copy(), features, window.chunk_mask)
+            )
+        return observed

@@ -1,0 +1,44 @@
+"""What the environment asks of a frozen REFRAG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refrag_rl.corpora.windows import Window
+
+
+class RewardModel(Protocol):
+    """A frozen REFRAG as the environment sees it. Deterministic, whatever the batch.
+
+    Attributes:
+        embedding_size: ``d``, size of a chunk embedding.
+    """
+
+    embedding_size: int
+
+    def chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the encoder's output ``c_i``, (B, L, d); zeros in padding chunks."""
+        ...
+
+    def prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the embedding of each prompt, (B, d); zeros where there is no prompt."""
+        ...
+
+    def chunk_log_perplexity(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the log-perplexity of each chunk read alone, (B, L), nats per token."""
+        ...
+
+    def log_perplexity(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the log-perplexity of the output given the mixed context, (B,), nats per token.
+
+        Args:
+            windows: B windows.
+            expanded: (B, L) bool, the chunks left as tokens.
+        """
+        ...

@@ -1,0 +1,72 @@
+"""``python -m refrag_rl.evaluate``: compare heuristics and trained policies on any corpus.
+
+``--help`` shows the settings, ``refrag_rl/conf/evaluate.yaml`` explains them.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from refrag_rl.commands import run_command
+
+
+def evaluate(config: DictConfig) -> None:
+    """Compare, print the table, and write the files.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/evaluate.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.comparison import build_columns, build_comparator, build_selectors
+    from refrag_rl.composition import (
+        build_refrag,
+        build_windows,
+        evaluation_split,
+        load_documents,
+    )
+    from refrag_rl.evaluation.report import write_comparison
+    from refrag_rl.evaluation.tables import comparison_tables
+    from refrag_rl.progress import ProgressReport
+    from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
+
+    console = Console(highlight=False)
+    folder = choose_run_folder(config, "evaluate")
+    split = evaluation_split(config.corpus, learns=False)
+    refrag = build_refrag(config.refrag)
+    heuristics, policies = build_selectors(
+        list(config.selectors), refrag.reward_model.embedding_size
+    )
+    windows = build_windows(
+        config.windows,
+        load_documents(config.corpus),
+        split,
+        refrag,
+        count=config.count,
+        seed=config.seed,
+        each_domain=True,
+    )
+    columns = build_columns(
+        list(config.rates),
+        list(config.budgets),
+        chunk_size=windows.chunk_size,
+        num_chunks=windows.num_chunks,
+    )
+    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed)
+    create_run_folder(folder, config, command="evaluate")
+    total = comparator.reports(len(policies))
+    with ProgressReport(console, "comparison", "selections") as progress:
+        rows = comparator.compare(policies, lambda _: progress.step(total))
+    highlighted = [policy.name for policy in policies]
+    write_comparison(folder, rows, highlighted)
+    for table in comparison_tables(rows, highlighted):
+        console.print()
+        console.print(table)
+    console.print(f"\nresults: {shown(folder)}", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    run_command(evaluate, "evaluate")

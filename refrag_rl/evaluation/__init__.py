@@ -1,0 +1,1 @@
+"""Comparison of selectors on the same windows: scores, intervals, table, files, figure."""

@@ -1,0 +1,120 @@
+"""What evaluation asks of the others, and the row that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.evaluation.statistics import Unit
+from refrag_rl.observation import Observation
+
+REFERENCES: tuple[str, ...] = ("no_context", "last_tokens", "compressed", "full_context")
+"""Rows of a comparison that are no selection."""
+
+
+class Selector(Protocol):
+    """What evaluation knows of an agent or a heuristic."""
+
+    name: str
+
+    def select(
+        self,
+        observation: Observation,
+        budget: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> NDArray[np.bool_]:
+        """Return the expanded chunks (B, L), ``budget`` (B,) of them a row."""
+        ...
+
+
+class ScoredProblem(Protocol):
+    """What evaluation knows of ``refrag_rl.envs.problem.ExpansionProblem``."""
+
+    @property
+    def windows(self) -> WindowSource:
+        """The windows."""
+        ...
+
+    def observe(
+        self, indices: NDArray[np.int64], budgets: NDArray[np.int64] | None = None
+    ) -> Observation:
+        """Return the observations of windows (B,) with budgets (B,), nothing expanded."""
+        ...
+
+    def chunk_masks(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (B, L), true for the chunks that hold text."""
+        ...
+
+    def log_perplexity(
+        self, indices: NDArray[np.int64], expanded: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return (B,) nats per token of windows (B,) with chunks ``expanded`` (B, L)."""
+        ...
+
+
+class PlainDecoder(Protocol):
+    """What evaluation knows of ``refrag_rl.reward.RewardModel``."""
+
+    def log_perplexity_of_last_tokens(
+        self, windows: Sequence[Window], tokens: int
+    ) -> NDArray[np.float32]:
+        """Return (B,) nats per token with the last ``tokens`` of the context and nothing else."""
+        ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the comparison.
+
+    Attributes:
+        compression_rate: Effective compression rate in a full window.
+        chunks: Expanded chunks in a full window.
+        chunks_of: Gives the budgets (B,) of windows with that many chunks of text (B,).
+    """
+
+    compression_rate: float
+    chunks: int
+    chunks_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+
+
+class Row(TypedDict):
+    """One row of ``comparison.json``.
+
+    Attributes:
+        selector: Name of the selector or of the reference.
+        domain: Domain of the windows, or ``all`` where there are several.
+        windows: Kind of the windows.
+        compression_rate: Effective compression rate; ``None`` where nothing is compressed because
+            context is left out.
+        budget: Expanded chunks in a full window; ``None`` as above.
+        count: Windows.
+        documents: Documents they come from.
+        log_perplexity: Mean, nats per token.
+        ci_low: Lower end of its 95 % interval; ``None`` with one window.
+        ci_high: Upper end.
+        delta_to_best_heuristic: Mean paired difference, nats per token; below 0 is better than the
+            best heuristic. ``None`` in reference rows and where no heuristic was compared.
+        delta_ci_low: Lower end of its 95 % interval.
+        delta_ci_high: Upper end.
+        resampled: What the intervals are bootstrapped over.
+    """
+
+    selector: str
+    domain: str
+    windows: str
+    compression_rate: float | None
+    budget: int | None
+    count: int
+    documents: int
+    log_perplexity: float
+    ci_low: float | None
+    ci_high: float | None
+    delta_to_best_heuristic: float | None
+    delta_ci_low: float | None
+    delta_ci_high: float | None
+    resampled: Unit

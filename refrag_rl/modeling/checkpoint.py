@@ -1,0 +1,242 @@
+"""Checkpoint folders: a model with the tokenizers it was trained with.
+
+A folder holds ``config.json`` and ``model.safetensors`` (as ``save_pretrained`` writes them), the
+decoder's tokenizer, the encoder's in ``encoder_tokenizer/`` where it is another, and ``README.md``,
+the model card.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from refrag_rl.errors import UserError
+from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
+from refrag_rl.modeling.config import EncoderPooling, RefragConfig
+from refrag_rl.modeling.model import RefragForCausalLM
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+ENCODER_TOKENIZER = "encoder_tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRefrag:
+    """A model with what it needs to read text.
+
+    Attributes:
+        model: In evaluation mode.
+        tokenizer: The decoder's; it cuts the chunks.
+        chunk_tokenizer: Makes the encoder's inputs.
+    """
+
+    model: RefragForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    chunk_tokenizer: ChunkTokenizer
+
+
+def embedded_checkpoints() -> list[str]:
+    """Return the names of the checkpoints inside the package, sorted."""
+    return sorted(config.parent.name for config in ASSETS.glob("*/config.json"))
+
+
+def load_refrag(
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> LoadedRefrag:
+    """Load a checkpoint folder.
+
+    Args:
+        path: A folder, or the name of an embedded checkpoint (``"tiny-k16"``) where no folder of
+            that name exists.
+        dtype: Type of the weights, whatever type they are stored in.
+        device: Where the model goes.
+
+    Raises:
+        UserError: The folder is missing, or is no complete checkpoint of this project.
+    """
+    folder = _find_folder(path)
+    _require_refrag_config(folder)
+    if not any(folder.glob("model*.safetensors")):
+        raise _no_checkpoint(folder, "it has no model.safetensors")
+    try:
+        loaded: Any = RefragForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise _no_checkpoint(
+            folder, f"its weights cannot be read ({_first_line(error)})"
+        ) from error
+    model, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise _no_checkpoint(folder, f"{len(missing)} of its weights are missing ({missing[0]})")
+    tokenizer = _load_tokenizer(folder, folder)
+    encoder_tokenizer = None
+    if not model.config.shared_tokenizer:
+        encoder_tokenizer = _load_tokenizer(folder / ENCODER_TOKENIZER, folder)
+    return join_refrag(nn.Module.to(model, device).eval(), tokenizer, encoder_tokenizer)
+
+
+def save_refrag(
+    path: str | os.PathLike[str], refrag: LoadedRefrag, *, card: str | None = None
+) -> None:
+    """Write a checkpoint folder.
+
+    Args:
+        path: The folder; made where it is missing.
+        refrag: The model, saved in the type its weights have, and its tokenizers.
+        card: Text of ``README.md``, the model card; ``None`` writes none.
+    """
+    folder = Path(path)
+    refrag.model.save_pretrained(folder)
+    refrag.tokenizer.save_pretrained(folder)
+    if refrag.chunk_tokenizer.encoder_tokenizer is not None:
+        refrag.chunk_tokenizer.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
+    if card is not None:
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def assemble_refrag(
+    encoder: str | os.PathLike[str],
+    decoder: str | os.PathLike[str],
+    chunk_size: int,
+    *,
+    encoder_pooling: EncoderPooling = "first",
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> LoadedRefrag:
+    """Start from an encoder and a decoder of Hugging Face, each with its tokenizer.
+
+    Where both tokenizers cut text alike, the encoder reads the decoder's ids.
+
+    Args:
+        encoder: Folder or hub name of any ``AutoModel``.
+        decoder: Folder or hub name of any ``AutoModelForCausalLM``.
+        chunk_size: ``k``, decoder tokens per chunk.
+        encoder_pooling: As in ``RefragConfig``.
+        dtype: Type of the weights.
+        device: Where the model goes.
+
+    Raises:
+        UserError: One of the two cannot be loaded, or does not fit its part.
+    """
+    decoder_tokenizer = _load_named(AutoTokenizer, "decoder", decoder)
+    encoder_tokenizer = _load_named(AutoTokenizer, "encoder", encoder)
+    shared = _cut_alike(encoder_tokenizer, decoder_tokenizer)
+    try:
+        model = RefragForCausalLM.from_encoder_decoder(
+            encoder,
+            decoder,
+            chunk_size,
+            encoder_pooling=encoder_pooling,
+            shared_tokenizer=shared,
+            cls_token_id=encoder_tokenizer.cls_token_id if shared else None,
+            dtype=dtype,
+        )
+    except OSError as error:
+        raise UserError(
+            f"encoder {str(encoder)!r} or decoder {str(decoder)!r} cannot be loaded "
+            f"({_first_line(error)}).\nGive a folder with config.json and model.safetensors, "
+            "or a name on the Hugging Face hub."
+        ) from error
+    return join_refrag(
+        nn.Module.to(model, device).eval(), decoder_tokenizer, None if shared else encoder_tokenizer
+    )
+
+
+def join_refrag(
+    model: RefragForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> LoadedRefrag:
+    """Join a model with its tokenizers.
+
+    Args:
+        model: Encoder, projector and decoder.
+        tokenizer: The decoder's.
+        encoder_tokenizer: The encoder's; ``None`` where it shares the decoder's.
+    """
+    chunk_tokenizer = ChunkTokenizer(
+        tokenizer,
+        encoder_tokenizer,
+        start_token_id=model.config.chunk_start_token_id,
+        max_tokens=model.max_encoder_tokens,
+    )
+    return LoadedRefrag(model, tokenizer, chunk_tokenizer)
+
+
+def _find_folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    embedded = ASSETS / folder
+    if len(folder.parts) == 1 and embedded.is_dir():
+        return embedded
+    problem = "is a file" if folder.exists() else "does not exist"
+    raise UserError(f"refrag.path={str(path)!r} {problem}.\n{_what_is_allowed()}")
+
+
+def _require_refrag_config(folder: Path) -> None:
+    try:
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _no_checkpoint(folder, "it has no config.json") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _no_checkpoint(folder, f"its config.json is no JSON ({error})") from error
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type != RefragConfig.model_type:
+        raise _no_checkpoint(folder, f"its config.json is for model_type {model_type!r}")
+
+
+def _load_tokenizer(folder: Path, checkpoint: Path) -> PreTrainedTokenizerBase:
+    name = "" if folder == checkpoint else f"{folder.name}/"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+        raise _no_checkpoint(checkpoint, f"it has no {name}tokenizer.json")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise _no_checkpoint(
+            checkpoint, f"its {name}tokenizer.json cannot be read ({_first_line(error)})"
+        ) from error
+
+
+def _load_named(auto_class: Any, role: str, name: str | os.PathLike[str]) -> Any:
+    try:
+        return auto_class.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"refrag.{role}={str(name)!r}: its tokenizer cannot be loaded ({_first_line(error)}).\n"
+            "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
+        ) from error
+
+
+def _cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
+    """Return whether two tokenizers give every text the same ids (special tokens aside)."""
+    if not (first.is_fast and second.is_fast):
+        return False
+    parts = ("model", "normalizer", "pre_tokenizer")
+    one, other = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (first, second))
+    return all(one[part] == other[part] for part in parts)
+
+
+def _no_checkpoint(folder: Path, reason: str) -> UserError:
+    return UserError(f"{folder} is no REFRAG checkpoint: {reason}.\n{_what_is_allowed()}")
+
+
+def _what_is_allowed() -> str:
+    names = ", ".join(embedded_checkpoints()) or "none in this installation"
+    return f"Give a folder written by refrag_rl.pretrain, or an embedded checkpoint ({names})."
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,105 @@
+"""Chunk embeddings ``c_i`` from any ``AutoModel`` encoder: pooling, positions, limits."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from refrag_rl.errors import UserError
+
+
+def encode(encoder: PreTrainedModel, pooling: str, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """Return one embedding a row, (N, d_enc).
+
+    Args:
+        encoder: Reads each row alone.
+        pooling: ``"first"``: the state at the first token; ``"mean"``: the mean state.
+        input_ids: (N, t) int64, in the encoder's vocabulary.
+        mask: (N, t), 1 for tokens, at least one a row, and 0 for padding on the right.
+    """
+    if input_ids.shape[0] == 0:
+        return next(encoder.parameters()).new_zeros(0, encoder.config.hidden_size)
+    offset = position_offset(encoder)
+    positions = {}
+    if offset is not None:
+        # RoBERTa takes every token whose id is that of padding for padding; in a shared vocabulary
+        # that id may be an ordinary token, so it is told the positions.
+        in_use = mask.long()
+        positions["position_ids"] = in_use.cumsum(1) * in_use + offset
+    states = encoder(input_ids=input_ids, attention_mask=mask, **positions).last_hidden_state
+    if pooling == "first":
+        return states[:, 0]
+    weight = mask[..., None].to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1)
+
+
+def position_offset(encoder: PreTrainedModel) -> int | None:
+    """Return RoBERTa's ``padding_idx`` (positions start one after it), ``None`` for others."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    return table.padding_idx if isinstance(table, nn.Embedding) else None
+
+
+def max_tokens(encoder: PreTrainedModel) -> int | None:
+    """Return how many tokens the encoder reads at once; ``None`` where it has no limit."""
+    limit = getattr(encoder.config, "max_position_embeddings", None)
+    offset = position_offset(encoder)
+    return limit if limit is None or offset is None else limit - offset - 1
+
+
+def drop_pooler(encoder: PreTrainedModel) -> None:
+    """Remove the layer on top of the first state that BERT-like encoders may be built without.
+
+    Its result is never read here, so it would be neither trained nor worth saving.
+    """
+    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
+        encoder.register_module("pooler", None)
+
+
+def require_reads_chunks(
+    encoder: PreTrainedModel, chunk_size: int, shared_vocabulary: int | None
+) -> None:
+    """Check that an encoder can read chunks.
+
+    Args:
+        encoder: To be checked.
+        chunk_size: ``k``, decoder tokens per chunk.
+        shared_vocabulary: Tokens that the decoder knows, where the encoder reads its ids; else
+            ``None``, and chunks that are too long for the encoder are cut by its tokenizer.
+
+    Raises:
+        UserError: It is an encoder-decoder, or its positions or its vocabulary are too few.
+    """
+    if encoder.config.is_encoder_decoder:
+        raise UserError(
+            f"The encoder ({encoder.config.model_type}) is an encoder-decoder: "
+            "give an encoder, such as RoBERTa or BERT."
+        )
+    if shared_vocabulary is None:
+        return
+    limit = max_tokens(encoder)
+    if limit is not None and limit < chunk_size + 1:
+        raise UserError(
+            f"The encoder reads {limit} tokens, a chunk with its first token has {chunk_size + 1}: "
+            f"give chunk_size={limit - 1} or less."
+        )
+    vocabulary = token_embeddings(encoder).num_embeddings
+    if vocabulary < shared_vocabulary:
+        raise UserError(
+            f"shared_tokenizer=true, but the encoder knows {vocabulary} tokens and the decoder "
+            f"{shared_vocabulary}: give an encoder of the same vocabulary, or "
+            "shared_tokenizer=false."
+        )
+
+
+def token_embeddings(model: PreTrainedModel) -> nn.Embedding:
+    """Return a model's token embeddings.
+
+    Raises:
+        UserError: It has none.
+    """
+    embeddings = model.get_input_embeddings()
+    if not isinstance(embeddings, nn.Embedding):
+        raise UserError(f"{type(model).__name__} has no table of token embeddings: give another.")
+    return embeddings

@@ -1,0 +1,44 @@
+"""The encoder and the decoder that a REFRAG model is joined from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from refrag_rl.modeling.chunk_encoder import token_embeddings
+
+logger = logging.getLogger(__name__)
+
+ModelOrPath = PreTrainedModel | str | os.PathLike[str]
+
+
+def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTrainedModel:
+    """Return a model as it is, or load it from a folder or the hub; remote code is never run."""
+    if isinstance(model, PreTrainedModel):
+        return model
+    return auto_class.from_pretrained(model, dtype=dtype, trust_remote_code=False)
+
+
+def first_token(decoder: PreTrainedModel) -> int:
+    """Return the token that sequences start with: bos, else eos, else (with a warning) token 0.
+
+    Tokens outside the vocabulary do not count: small random models often keep the default of their
+    family's large ones.
+    """
+    vocabulary = token_embeddings(decoder).num_embeddings
+    for name in ("bos_token_id", "eos_token_id"):
+        for config in (decoder.config, decoder.generation_config):
+            tokens = getattr(config, name, None)
+            first = tokens[0] if isinstance(tokens, (list, tuple)) and tokens else tokens
+            if isinstance(first, int) and 0 <= first < vocabulary:
+                return first
+    logger.warning(
+        "The decoder (%s) names no bos or eos token of its vocabulary: sequences start with token "
+        "0. Give bos_token_id to choose another.",
+        decoder.config.model_type,
+    )
+    return 0

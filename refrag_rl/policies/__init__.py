@@ -1,0 +1,1 @@
+"""What learned agents choose with: a pointer over the chunks of a context, and its distribution."""

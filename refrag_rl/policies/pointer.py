@@ -1,0 +1,273 @@
+"""The selection policy: a two-layer transformer that points at chunks.
+
+1. REFRAG (arXiv 2509.01092, A.1): ``s = g({c_i})``, ``g`` a two-layer transformer over the chunk
+   embeddings; ``s`` is computed once a context and masked as picks are made. With ``features=()``,
+   ``prompt_token=False`` and ``budget_token=False`` this is that policy: it knows no positions.
+2. Departures, each an option: chunk features enter through two convolutions over neighbouring
+   chunks (what a chunk is worth can hang on a match in the chunk before it, and attention without
+   positions knows no neighbours); the prompt's embedding and the total budget are further input
+   tokens.
+3. The paper leaves open: pre-norm, GELU, no dropout (log-probabilities at sampling and at update
+   must agree), embeddings normalised to zero mean and unit variance before the input projection
+   (encoders differ in scale), an output layer that starts near zero (the first policy is nearly
+   uniform).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from refrag_rl.errors import UserError
+from refrag_rl.observation import CHUNK_FEATURES
+from refrag_rl.policies.features import check_features, count_columns, feature_columns
+from refrag_rl.policies.sharing import CONTEXT_KEYS, shared_contexts
+
+TensorObservation = Mapping[str, Tensor]
+"""A batched observation as tensors: the keys of ``refrag_rl.observation.Observation``."""
+
+
+@dataclass(frozen=True)
+class PointerConfig:
+    """Shape of a ``PointerPolicy``.
+
+    Attributes:
+        embedding_size: ``d``, of the encoder's chunk embeddings.
+        features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
+        prompt_token: Whether the prompt's embedding is one more input token.
+        budget_token: Whether the total budget is one more input token.
+        width: Hidden size, a multiple of ``heads``.
+        layers: Transformer layers.
+        heads: Attention heads.
+        kernel: Chunks that each of the two feature convolutions spans, odd.
+        output_scale: Standard deviation of the output layer's initial weights; 0 starts exactly
+            uniform.
+
+    Raises:
+        UserError: A value is out of its range.
+    """
+
+    embedding_size: int
+    features: tuple[str, ...] = CHUNK_FEATURES
+    prompt_token: bool = True
+    budget_token: bool = True
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    kernel: int = 5
+    output_scale: float = 0.01
+
+    def __post_init__(self) -> None:
+        if isinstance(self.features, str):
+            raise UserError(f"features={self.features!r}: give a list, as in [{self.features}]")
+        object.__setattr__(self, "features", check_features(tuple(self.features)))
+        for name in ("embedding_size", "width", "layers", "heads", "kernel"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"policy {name}={value!r}: give a whole number of at least 1")
+        for name in ("prompt_token", "budget_token"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"policy {name}={getattr(self, name)!r}: give true or false")
+        if self.width % self.heads:
+            raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
+        if self.kernel % 2 == 0:
+            raise UserError(f"policy kernel={self.kernel}: give an odd number")
+        if not isinstance(self.output_scale, int | float) or self.output_scale < 0:
+            raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> PointerConfig:
+        """Make a config from named values, as a YAML or JSON file gives them.
+
+        Raises:
+            UserError: A name is unknown, ``embedding_size`` is missing, a value is out of range.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise UserError(f"unknown policy option {unknown[0]!r}; choose from {', '.join(known)}")
+        if "embedding_size" not in values:
+            raise UserError("policy options without embedding_size: give the encoder's width")
+        return cls(**dict(values))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the named values, ready for JSON; ``from_mapping`` reads them back."""
+        return {**asdict(self), "features": list(self.features)}
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer without dropout, its feed-forward part twice as wide.
+
+    Written out because ``nn.TransformerEncoderLayer`` takes another code path in evaluation, whose
+    results differ in the last digits: the ratio of the first pass would not be 1.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return the layer's output, (B, N, w).
+
+        Args:
+            hidden: (B, N, w).
+            mask: (B, N) bool, true for the tokens that may be attended to.
+        """
+        batch, length, width = hidden.shape
+        projected = self.query_key_value(self.attention_norm(hidden))
+        projected = projected.view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask[:, None, None, :]
+        )
+        hidden = hidden + self.attention_out(attended.transpose(1, 2).reshape(batch, length, width))
+        return hidden + self.mlp(hidden)
+
+
+class NeighbourFeatures(nn.Module):
+    """Two convolutions over neighbouring chunks: feature columns (B, L, c) -> (B, L, w)."""
+
+    def __init__(self, columns: int, width: int, kernel: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(columns, width, kernel, padding="same")
+        self.second = nn.Conv1d(width, width, kernel, padding="same")
+
+    def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, L, w); padding chunks, per ``mask`` (B, L) bool, count as the border does."""
+        hidden = nn.functional.gelu(self.first(columns.transpose(1, 2)))
+        return self.second(hidden * mask.unsqueeze(1)).transpose(1, 2)
+
+
+class ValueHead(nn.Module):
+    """State value: what is in the context, what is expanded already, how many picks are left."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.per_chunk = nn.Sequential(nn.Linear(width + 3, width), nn.GELU())
+        out = nn.Linear(width, 1)
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+        self.pooled = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), out)
+
+    def forward(
+        self, hidden: Tensor, logits: Tensor, mask: Tensor, expanded: Tensor, budget_left: Tensor
+    ) -> Tensor:
+        """Return values, (B,), in units of the reward.
+
+        Args:
+            hidden: (B, L, w) of the chunks.
+            logits: (B, L) of the policy, finite, not differentiated through.
+            mask: (B, L) bool, true for chunks that hold text.
+            expanded: (B, L) bool.
+            budget_left: (B,) picks left.
+        """
+        weight = mask.unsqueeze(-1).float()
+        count = weight.sum(1).clamp(min=1)
+        left = (budget_left.unsqueeze(-1) / count).unsqueeze(1).expand(-1, hidden.shape[1], -1)
+        likely = logits.detach().masked_fill(~mask | expanded, -1e9).softmax(-1)
+        state = [hidden, expanded.unsqueeze(-1).float(), likely.unsqueeze(-1), left]
+        per_chunk = self.per_chunk(torch.cat(state, dim=-1)) * weight
+        mean = per_chunk.sum(1) / count
+        # The mean over the context dilutes single chunks; the sum of those expanded does not.
+        of_expanded = (per_chunk * expanded.unsqueeze(-1)).sum(1) / 4
+        return self.pooled(torch.cat([mean, of_expanded], dim=-1)).squeeze(-1)
+
+
+class PointerPolicy(nn.Module):
+    """Scores the chunks of a context; see the module's docstring."""
+
+    def __init__(self, config: PointerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.embedding_norm = nn.LayerNorm(config.embedding_size, elementwise_affine=False)
+        self.embedding_in = nn.Linear(config.embedding_size, width)
+        self.neighbours = (
+            NeighbourFeatures(count_columns(config.features), width, config.kernel)
+            if config.features
+            else None
+        )
+        self.prompt_type = nn.Parameter(0.02 * torch.randn(width)) if config.prompt_token else None
+        self.budget_in = nn.Linear(2, width) if config.budget_token else None
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, 1)
+        nn.init.normal_(self.output.weight, std=config.output_scale)
+        nn.init.zeros_(self.output.bias)
+        self.value_head = ValueHead(width)
+
+    def encode(self, observation: TensorObservation, budget: Tensor) -> Tensor:
+        """Return the chunks' hidden states, (B, L, w).
+
+        Args:
+            observation: ``chunk_embeddings``, ``chunk_mask``, and what the config asks for of
+                ``features`` and ``prompt_embedding``.
+            budget: (B,) total picks ``T'`` of the episode.
+        """
+        mask = observation["chunk_mask"].bool()
+        chunks = self.embedding_in(self.embedding_norm(observation["chunk_embeddings"].float()))
+        if self.neighbours is not None:
+            columns = feature_columns(observation["features"], mask, self.config.features)
+            chunks = chunks + self.neighbours(columns, mask)
+        tokens: list[Tensor] = []
+        if self.prompt_type is not None:
+            prompt = self.embedding_norm(observation["prompt_embedding"].float())
+            tokens.append(self.embedding_in(prompt) + self.prompt_type)
+        if self.budget_in is not None:
+            share = budget.float() / mask.sum(-1).clamp(min=1)
+            tokens.append(self.budget_in(torch.stack([share, torch.log1p(budget.float())], -1)))
+        hidden = torch.cat([*(token.unsqueeze(1) for token in tokens), chunks], dim=1)
+        attended = nn.functional.pad(mask, (len(tokens), 0), value=True)
+        for block in self.blocks:
+            hidden = block(hidden, attended)
+        return self.final_norm(hidden[:, len(tokens) :])
+
+    def forward(self, observation: TensorObservation, budget: Tensor) -> Tensor:
+        """Return the logits ``s`` of a batch of contexts, (B, L), ``-inf`` on padding chunks.
+
+        Args:
+            observation: See ``encode``; what is expanded already is not read.
+            budget: (B,) total picks ``T'`` of the episode.
+        """
+        logits = self.output(self.encode(observation, budget)).squeeze(-1)
+        return logits.masked_fill(~observation["chunk_mask"].bool(), -torch.inf)
+
+    def logits_and_value(self, observation: TensorObservation) -> tuple[Tensor, Tensor]:
+        """Return the logits and the value of states inside episodes, (B, L) and (B,).
+
+        The total budget is what is left plus what is expanded: it, and with it the logits, stay the
+        same through an episode (but for picks spent on forbidden actions).
+
+        Args:
+            observation: All keys of an ``Observation``; ``budget_left`` (B, 1).
+        """
+        mask, expanded = observation["chunk_mask"].bool(), observation["expanded"].bool()
+        budget_left = observation["budget_left"].float().reshape(mask.shape[0])
+        budget = budget_left + expanded.sum(-1)
+        shared = shared_contexts(observation, budget)
+        contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
+        hidden = self.encode(contexts, budget[shared.rows])[shared.context]
+        logits = self.output(hidden).squeeze(-1)
+        value = self.value_head(hidden, logits, mask, expanded, budget_left)
+        return logits.masked_fill(~mask, -torch.inf), value
+
+
+def as_tensors(
+    observation: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """Return the arrays of a batched observation as tensors on a device."""
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        for name, array in observation.items()
+    }

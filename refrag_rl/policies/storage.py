@@ -1,0 +1,172 @@
+"""A policy on disk: ``policy.json`` and ``policy.safetensors`` in a folder. Never a pickle.
+
+``policy.json`` holds ``format``, ``version``, ``kind``, ``agent`` (which agent trained it),
+``embedding_size``, ``config``, ``training`` (free metadata) and ``weights_sha256``, by which a pair
+that does not belong together is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from refrag_rl.errors import UserError
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+
+FORMAT = "refrag-rl-policy"
+VERSION = 1
+CONFIG_FILE = "policy.json"
+WEIGHTS_FILE = "policy.safetensors"
+
+
+@dataclass(frozen=True)
+class StoredPolicy:
+    """A policy and what is known of it.
+
+    Attributes:
+        policy: The network, on the CPU.
+        agent: Name of the agent that trained it.
+        training: How it was trained: whatever the command recorded, JSON values.
+    """
+
+    policy: PointerPolicy
+    agent: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
+    """Write a policy to a folder, which is made where there is none.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in stored.policy.state_dict().items()
+    }
+    weights = save_tensors(tensors, metadata={"format": "pt"})
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": "pointer",
+        "agent": stored.agent,
+        "embedding_size": stored.policy.config.embedding_size,
+        "config": stored.policy.config.to_mapping(),
+        "training": dict(stored.training),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    _write_atomically(folder / WEIGHTS_FILE, weights)
+    _write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def is_policy_folder(directory: str | Path) -> bool:
+    """Return whether a folder holds a ``policy.json``."""
+    return (Path(directory) / CONFIG_FILE).is_file()
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Return the content of a ``policy.json``, its format and version checked."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read as JSON ({error}); save the policy again"
+        ) from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{path}: not a refrag-rl policy; give a folder that an agent saved")
+    if description.get("version") != VERSION or description.get("kind") != "pointer":
+        raise UserError(
+            f"{path}: version {description.get('version')!r}, kind {description.get('kind')!r}; "
+            f"this release reads version {VERSION}, kind 'pointer'"
+        )
+    if not isinstance(description.get("config"), dict):
+        raise UserError(f"{path}: the key 'config' is missing; save the policy again")
+    return description
+
+
+def _read_weights(path: Path, expected_sha256: str | None) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, its hash checked where one is recorded."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); save the policy again"
+        ) from None
+    if expected_sha256 is not None and hashlib.sha256(content).hexdigest() != expected_sha256:
+        raise UserError(f"{path}: not the weights that {CONFIG_FILE} beside it describes")
+    try:
+        return load_tensors(content)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from None
+
+
+def load_policy(directory: str | Path, embedding_size: int | None = None) -> StoredPolicy:
+    """Read a policy from a folder.
+
+    Args:
+        directory: What ``save_policy`` wrote to.
+        embedding_size: Width of the chunk embeddings that it shall read; None checks nothing.
+
+    Raises:
+        UserError: The folder or a file is missing or damaged, the weights do not fit the config, or
+            the policy was trained for embeddings of another width.
+    """
+    folder = Path(directory)
+    if not is_policy_folder(folder):
+        raise UserError(
+            f"{folder}: no policy there; a policy folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
+        )
+    description = _read_description(folder / CONFIG_FILE)
+    policy = PointerPolicy(PointerConfig.from_mapping(description["config"]))
+    check_embedding_size(policy.config.embedding_size, embedding_size, str(folder))
+    tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
+    wanted = {name: tensor.shape for name, tensor in policy.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if wanted != found:
+        wrong = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
+        raise UserError(
+            f"{folder / WEIGHTS_FILE}: {len(wrong)} tensors do not fit {CONFIG_FILE} "
+            f"(first: {wrong[0]}); save the policy again"
+        )
+    policy.load_state_dict(tensors)
+    return StoredPolicy(
+        policy, str(description.get("agent", "pointer")), description.get("training") or {}
+    )
+
+
+def check_embedding_size(trained_for: int, given: int | None, name: str) -> None:
+    """Check that a policy fits the embeddings it is to read.
+
+    Raises:
+        UserError: It was trained for another width.
+    """
+    if given is not None and given != trained_for:
+        raise UserError(
+            f"policy {name} was trained for chunk embeddings of width {trained_for}, not {given}; "
+            "use it with the REFRAG it was trained on, or train one for this REFRAG"
+        )

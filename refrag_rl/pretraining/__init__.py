@@ -1,0 +1,1 @@
+"""Making a frozen REFRAG: language modelling, reconstruction, continual pre-training."""

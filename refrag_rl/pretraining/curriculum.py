@@ -1,0 +1,128 @@
+"""The paper's curriculum: short data points first, long ones later.
+
+Source: arXiv 2509.01092, B.3, Table 8. For each number of chunks ``1, 2, 4, ..., L``, the
+numbers of
+data points over the stages are a geometric sequence that is given by its first term and its total;
+it falls for the short ones and rises for the long ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+SHORTEST_FIRST_SHARE = 1333 / 2000
+LONGEST_FIRST_SHARE = 1 / 8000
+"""First terms over totals of the shortest and the longest row of the paper's Table 8."""
+
+
+def geometric_counts(first: float, total: float, stages: int) -> NDArray[np.float64]:
+    """Return the geometric sequence with a first term, a sum and a number of terms.
+
+    Args:
+        first: First term, ``0 < first <= total``.
+        total: Sum of the terms.
+        stages: Number of terms.
+
+    Returns:
+        (stages,) terms, not rounded.
+
+    Raises:
+        ValueError: There is no such sequence.
+    """
+    if not 0 < first <= total or stages < 1:
+        raise ValueError(
+            f"no geometric sequence of {stages} terms starts at {first} and sums to {total}"
+        )
+    if stages == 1:
+        if not math.isclose(first, total):
+            raise ValueError(f"one term of {first} does not sum to {total}")
+        return np.array([total], np.float64)
+    exponents = np.arange(stages)
+    if math.isclose(first, total):
+        return np.where(exponents == 0, float(total), 0.0)
+
+    def excess(ratio: float) -> float:
+        return float(np.sum(first * ratio**exponents) - total)
+
+    upper = (total / first) ** (1 / (stages - 1)) + 1
+    ratio = brentq(excess, 0.0, upper, xtol=1e-14)
+    return first * ratio**exponents
+
+
+def data_point_sizes(num_chunks: int) -> list[int]:
+    """Return the sizes of data points in chunks: 1, 2, 4, ... up to ``L``, ``L`` included."""
+    sizes = [2**power for power in range(num_chunks.bit_length()) if 2**power <= num_chunks]
+    return sizes if sizes[-1] == num_chunks else [*sizes, num_chunks]
+
+
+def curriculum_table(
+    totals: Sequence[float], stages: int, first_shares: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """Return the numbers of data points per size and stage.
+
+    Args:
+        totals: (sizes,) data points of each size over all stages, shortest first.
+        stages: Number of stages.
+        first_shares: (sizes,) share of a size's total in the first stage. Default: those of the
+            paper's shortest and longest row, and a geometric sequence between.
+
+    Returns:
+        (sizes, stages) counts, not rounded; each row sums to its total.
+    """
+    if first_shares is None:
+        first_shares = np.geomspace(
+            SHORTEST_FIRST_SHARE, LONGEST_FIRST_SHARE, max(len(totals), 2)
+        ).tolist()[: len(totals)]
+    return np.stack(
+        [
+            geometric_counts(share * total, total, stages)
+            for share, total in zip(first_shares, totals, strict=True)
+        ]
+    )
+
+
+class Curriculum:
+    """The mix of data-point sizes at each moment of a training stage.
+
+    Every stage of the table gets the same number of tokens, and within it the sizes get batches in
+    proportion to the tokens of their data points.
+
+    Args:
+        num_chunks: ``L``, chunks of the longest data point.
+        totals: Data points per size; default: as in Table 8, the longer sizes more often.
+        stages: Number of stages; 1 turns the curriculum off (each size's total at once).
+
+    Attributes:
+        sizes: Data-point sizes in chunks.
+    """
+
+    def __init__(
+        self, num_chunks: int, totals: Sequence[float] | None = None, stages: int = 9
+    ) -> None:
+        self.sizes = data_point_sizes(num_chunks)
+        if totals is None:
+            totals = [
+                2000.0 * 2 ** (3 * place // len(self.sizes)) for place in range(len(self.sizes))
+            ]
+        if len(totals) != len(self.sizes):
+            raise ValueError(f"{len(totals)} totals for {len(self.sizes)} sizes {self.sizes}")
+        if stages == 1:
+            table = np.array(totals, np.float64)[:, None]
+        else:
+            table = curriculum_table(totals, stages)
+        tokens = table * np.array(self.sizes, np.float64)[:, None]
+        self._shares = tokens / tokens.sum(0)
+
+    def shares(self, progress: float) -> NDArray[np.float64]:
+        """Return the share of the tokens for each size, (sizes,).
+
+        Args:
+            progress: Share of the training done, from 0 (inclusive) to 1 (exclusive).
+        """
+        stages = self._shares.shape[1]
+        return self._shares[:, min(int(progress * stages), stages - 1)]

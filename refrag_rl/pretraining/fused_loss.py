@@ -1,0 +1,86 @@
+"""Cross-entropy fused with the output layer, in slices.
+
+The logits of a whole batch over the vocabulary are the largest tensor of a small model's training
+step. Here a slice of positions is projected, its loss and its gradient are taken at once, and the
+logits are gone before the next slice: float32 logits of the batch never exist. On the CPU of the
+development machine this is faster than ``torch.nn.functional.linear_cross_entropy`` with its
+chunked options, which is the reason for having it (``python -m refrag_rl.benchmark pretrain``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_POSITIONS = 512
+
+
+class _SlicedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, tokens: Tensor, scale: Tensor) -> Tensor:
+        dtype = (
+            torch.get_autocast_dtype(states.device.type)
+            if torch.is_autocast_enabled(states.device.type)
+            else states.dtype
+        )
+        low_states, low_weight = states.to(dtype), weight.to(dtype)
+        state_gradient = torch.empty_like(low_states)
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+        buffer = torch.empty(
+            (min(_POSITIONS, len(tokens)), len(weight)), dtype=torch.float32, device=states.device
+        )
+        loss = torch.zeros((), dtype=torch.float32, device=states.device)
+        for start in range(0, len(tokens), _POSITIONS):
+            rows = slice(start, start + _POSITIONS)
+            target = tokens[rows, None]
+            logits = buffer[: len(target)]
+            logits.copy_(low_states[rows] @ low_weight.T)
+            logits.sub_(logits.amax(1, keepdim=True))
+            chosen = logits.gather(1, target)
+            total = logits.exp_().sum(1, keepdim=True)
+            loss += ((total.log() - chosen) * scale[rows, None]).sum()
+            logits.mul_(scale[rows, None] / total)
+            logits.scatter_add_(1, target, -scale[rows, None])
+            gradient = logits.to(dtype)
+            state_gradient[rows] = gradient @ low_weight
+            weight_gradient += gradient.T @ low_states[rows]
+        ctx.save_for_backward(state_gradient, weight_gradient)
+        ctx.types = states.dtype, weight.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient,) = gradients
+        state_gradient, weight_gradient = ctx.saved_tensors
+        state_type, weight_type = ctx.types
+        return (
+            (state_gradient * gradient).to(state_type),
+            (weight_gradient * gradient).to(weight_type),
+            None,
+            None,
+        )
+
+
+def sliced_cross_entropy(
+    states: Tensor, weight: Tensor, tokens: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Return the weighted mean negative log-likelihood of tokens, nats per token.
+
+    Equal to ``cross_entropy(states @ weight.T, tokens)`` where all weights are 1. Under autocast
+    the matrix products run in its type; sums and exponentials are float32 always.
+
+    Args:
+        states: (n, d) last hidden states.
+        weight: (V, d) of the output layer.
+        tokens: (n,) int64.
+        weights: (n,) float32, not negative; ``None``: all 1.
+
+    Returns:
+        () float32.
+    """
+    if weights is None:
+        weights = torch.ones(len(tokens), dtype=torch.float32, device=states.device)
+    loss: Tensor = _SlicedCrossEntropy.apply(states, weight, tokens, weights / weights.sum())
+    return loss

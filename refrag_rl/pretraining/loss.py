@@ -1,0 +1,63 @@
+"""The loss of a batch of mixed sequences: what every stage of pre-training minimizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.mixing import Kind
+from refrag_rl.pretraining.batches import Batch
+from refrag_rl.pretraining.fused_loss import sliced_cross_entropy
+
+
+def mixed_loss(model: RefragForCausalLM, batch: Batch) -> Tensor:
+    """Return the mean negative log-likelihood of a batch, nats per token.
+
+    Scored are the tokens of the output and, with the batch's weights, those of the prompt and of
+    expanded chunks. Only the chunks that stand compressed are encoded.
+
+    Args:
+        model: Encoder and decoder; the encoder must share the decoder's tokenizer.
+        batch: Windows and their expanded chunks.
+
+    Returns:
+        () float32.
+    """
+    layout = model.lay_out(
+        batch.context_ids,
+        batch.chunk_mask,
+        batch.expanded,
+        batch.prompt_ids,
+        batch.output_ids,
+        prompt_position=batch.prompt_position,
+    )
+    states_in = model.embed(layout, embed_compressed(model, batch))
+    weights = (layout.kind == Kind.OUTPUT).float()
+    weights += batch.prompt_weight * (layout.kind == Kind.PROMPT).float()
+    weights += batch.context_weight * (layout.kind == Kind.EXPANDED).float()
+    weights[:, 0] = 0.0
+    scored = weights > 0
+    states = model.head.states(states_in, scored)
+    tokens = layout.token_ids[scored]
+    if not model.head.is_plain:
+        losses = -model.head.log_likelihood(states, tokens)
+        return (losses * weights[scored]).sum() / weights[scored].sum()
+    return sliced_cross_entropy(
+        states, model.decoder.get_output_embeddings().weight, tokens, weights[scored]
+    )
+
+
+def embed_compressed(model: RefragForCausalLM, batch: Batch) -> Tensor:
+    """Return the chunk embeddings of the compressed chunks, (B, L, d); zeros for all others."""
+    compressed = batch.chunk_mask & ~batch.expanded
+    chunk_ids = batch.context_ids[compressed]
+    embeddings = torch.zeros(
+        *compressed.shape, model.embedding_size, device=chunk_ids.device, dtype=torch.float32
+    )
+    if len(chunk_ids):
+        start = chunk_ids.new_full((len(chunk_ids), 1), model.config.chunk_start_token_id)
+        ids = torch.cat([start, chunk_ids], dim=1)
+        encoded = model.encode_chunks(ids, torch.ones_like(ids))
+        embeddings[compressed] = encoded.float()
+    return embeddings

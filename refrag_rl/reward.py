@@ -1,0 +1,294 @@
+"""The reward model: log-perplexity of the true next paragraph, given a selection of chunks.
+
+1. The log-perplexity is the mean negative log-likelihood, nats per token, of the window's output
+   tokens under the frozen decoder, given the mixed context (arXiv 2509.01092, appendix A.1).
+2. It is of the true output, never of a continuation that the model writes.
+3. It depends on the set of expanded chunks alone: not on their order, on batch companions or on
+   padding. So each (window, set) is scored once, and each chunk encoded once a window.
+4. Rows of equal length are scored together, so that nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refrag_rl.corpora.windows import Window
+from refrag_rl.errors import UserError
+from refrag_rl.lru_cache import LruCache
+from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
+from refrag_rl.modeling.model import RefragForCausalLM
+from refrag_rl.modeling.sequences import MixedSequence, SequenceScorer
+
+BodyType = Literal["float32", "bfloat16"]
+Selection = tuple[Window, NDArray[np.bool_]]
+"""A window and its expanded chunks (L,), padding chunks false."""
+
+
+class RewardModel:
+    """Scores selections of chunks with a frozen REFRAG model.
+
+    Its caches are right as long as the weights stay as they are; ``clear`` empties them.
+
+    Args:
+        model: On the device where it is to run; put in evaluation mode, never given a gradient.
+        chunk_tokenizer: Makes the encoder's inputs.
+        batch_tokens: Positions that the decoder or the encoder reads at once, at most (a single
+            longer sequence is read alone).
+        dtype: ``"bfloat16"`` runs the decoder's body in bfloat16 by autocast, its output layer in
+            the type of the weights and the log-softmax in float32; ``"float32"`` and ``None`` run
+            the body, too, in the type of the weights.
+        cache_windows: Windows whose chunk embeddings are kept.
+        cache_sets: (window, set) pairs whose log-perplexity is kept.
+
+    Attributes:
+        model: As given.
+        embedding_size: Size ``d_enc`` of a chunk embedding.
+        sets_scored: (window, set) pairs read by the decoder so far.
+
+    Raises:
+        UserError: ``dtype`` is none of those above, or ``batch_tokens`` is below 1.
+    """
+
+    def __init__(
+        self,
+        model: RefragForCausalLM,
+        chunk_tokenizer: ChunkTokenizer,
+        *,
+        batch_tokens: int = 16384,
+        dtype: BodyType | None = None,
+        cache_windows: int = 8192,
+        cache_sets: int = 262144,
+    ) -> None:
+        if dtype not in (None, "float32", "bfloat16"):
+            raise UserError(f"dtype is {dtype!r}: choose from float32, bfloat16.")
+        if batch_tokens < 1:
+            raise UserError(f"batch_tokens is {batch_tokens}: give 1 or more.")
+        self.model = model.eval()
+        self.embedding_size = model.embedding_size
+        self.sets_scored = 0
+        self._chunk_tokenizer = chunk_tokenizer
+        self._batch_tokens = batch_tokens
+        self._scorer = SequenceScorer(model, batch_tokens, use_bfloat16=dtype == "bfloat16")
+        self._chunk_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
+        self._prompt_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
+        self._chunk_log_perplexity: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
+        self._log_perplexity: LruCache[float] = LruCache(cache_sets)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the decoder so far, encoder and caches left out."""
+        return self._scorer.seconds
+
+    def clear(self) -> None:
+        """Empty all caches, as after a change of the weights."""
+        self._chunk_embeddings.clear()
+        self._prompt_embeddings.clear()
+        self._chunk_log_perplexity.clear()
+        self._log_perplexity.clear()
+
+    def chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the encoder's chunk embeddings ``c_i``, (B, L, d_enc), zeros in padding chunks.
+
+        Raises:
+            UserError: The windows' chunk size is not the model's.
+        """
+        self._require_chunk_size(windows)
+        keys = [window.key for window in windows]
+        return np.stack(self._chunk_embeddings.collect(keys, windows, self._encode_contexts))
+
+    def prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the prompts' embeddings, (B, d_enc), zeros where there is no prompt.
+
+        A prompt is cut into pieces of ``k`` tokens from its end, which are encoded like chunks and
+        averaged.
+        """
+        keys = [window.key for window in windows]
+        return np.stack(self._prompt_embeddings.collect(keys, windows, self._encode_prompts))
+
+    def chunk_log_perplexity(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return each chunk's own log-perplexity, (B, L), nats per token, zeros in padding chunks.
+
+        The decoder reads the chunk alone behind bos, so that it can be computed beforehand, like
+        the chunk embeddings.
+        """
+        keys = [window.key for window in windows]
+        return np.stack(self._chunk_log_perplexity.collect(keys, windows, self._score_chunks))
+
+    def log_perplexity(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the log-perplexity of each window's output, (B,), nats per token.
+
+        Args:
+            windows: ``B`` windows; one may stand in several rows.
+            expanded: (B, L) bool, the chunks read as tokens; ignored in padding chunks.
+
+        Raises:
+            UserError: The windows' chunk size is not the model's, or a sequence is longer than the
+                decoder can read.
+        """
+        selections = self._selections(windows, expanded)
+        keys = [(window.key, np.packbits(row).tobytes()) for window, row in selections]
+        return np.array(
+            self._log_perplexity.collect(keys, selections, self._score_selections), np.float32
+        )
+
+    def token_log_likelihood(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Return the log-likelihood of each output token, ``B`` arrays of (o,), nats; not cached.
+
+        Arguments and errors as ``log_perplexity``.
+        """
+        return self._read(self._selections(windows, expanded))
+
+    def log_perplexity_of_last_tokens(
+        self, windows: Sequence[Window], tokens: int
+    ) -> NDArray[np.float32]:
+        """Return the output's log-perplexity, (B,), given the context's last tokens alone.
+
+        The decoder reads them as plain tokens; no chunk embedding is in use, nothing is cached.
+
+        Args:
+            windows: ``B`` windows.
+            tokens: How many; 0 means no context.
+
+        Raises:
+            UserError: A sequence is longer than the decoder can read.
+        """
+        # The last tokens are laid out as one expanded chunk of their own length.
+        whole = np.ones(1, dtype=np.bool_)
+        sequences = []
+        for window in windows:
+            context = window.context_tokens()
+            last = context[max(0, len(context) - tokens) :]
+            sequences.append(_sequence(window, last[None], whole, whole, None))
+        return _log_perplexity(self._scorer.log_likelihood(sequences))
+
+    def _selections(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> list[Selection]:
+        self._require_chunk_size(windows)
+        expanded = np.asarray(expanded, dtype=np.bool_)
+        return [
+            (window, row & window.chunk_mask) for window, row in zip(windows, expanded, strict=True)
+        ]
+
+    def _score_selections(self, selections: list[Selection]) -> list[float]:
+        return _log_perplexity(self._read(selections)).tolist()
+
+    def _read(self, selections: list[Selection]) -> list[NDArray[np.float32]]:
+        """Return each selection's output token log-likelihoods, (o,)."""
+        self.sets_scored += len(selections)
+        mixed = [window for window, row in selections if (window.chunk_mask & ~row).any()]
+        embeddings: dict[str, NDArray[np.float32]] = {}
+        if mixed:
+            keys = [window.key for window in mixed]
+            embeddings = dict(zip(keys, self.chunk_embeddings(mixed), strict=True))
+        return self._scorer.log_likelihood(
+            [
+                _sequence(
+                    window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)
+                )
+                for window, row in selections
+            ]
+        )
+
+    def _score_chunks(self, windows: list[Window]) -> list[NDArray[np.float32]]:
+        """Return each window's chunk log-perplexities, (L,)."""
+        nothing = np.zeros(0, dtype=np.int64)
+        alone = [
+            MixedSequence(
+                context_ids=np.zeros((0, window.chunk_size), dtype=np.int64),
+                chunk_mask=nothing.astype(np.bool_),
+                expanded=nothing.astype(np.bool_),
+                prompt_ids=nothing,
+                output_ids=chunk,
+            )
+            for window in windows
+            for chunk in window.context_ids[window.chunk_mask]
+        ]
+        masks = np.stack([window.chunk_mask for window in windows])
+        log_perplexity = np.zeros(masks.shape, dtype=np.float32)
+        log_perplexity[masks] = _log_perplexity(self._scorer.log_likelihood(alone))
+        return list(log_perplexity)
+
+    def _encode_contexts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
+        """Return each window's chunk embeddings, (L, d_enc)."""
+        pieces = [
+            Piece(window.context_ids[i], window.chunk_texts[i])
+            for window in windows
+            for i in np.flatnonzero(window.chunk_mask)
+        ]
+        masks = np.stack([window.chunk_mask for window in windows])
+        contexts = np.zeros((*masks.shape, self.embedding_size), dtype=np.float32)
+        contexts[masks] = self._encode(pieces)
+        # Copies: a view would keep the whole batch alive for as long as one window is cached.
+        return [context.copy() for context in contexts]
+
+    def _encode_prompts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
+        """Return each window's prompt embedding, (d_enc,)."""
+        cut = self._chunk_tokenizer.cut_prompt
+        size = self.model.config.chunk_size
+        pieces = [cut(window.prompt_ids, window.prompt_text, size) for window in windows]
+        embeddings = self._encode([piece for prompt in pieces for piece in prompt])
+        ends = np.cumsum([len(prompt) for prompt in pieces])
+        nothing = np.zeros(self.embedding_size, dtype=np.float32)
+        return [
+            embeddings[end - len(prompt) : end].mean(0) if prompt else nothing
+            for prompt, end in zip(pieces, ends, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _encode(self, pieces: list[Piece]) -> NDArray[np.float32]:
+        """Return the encoder's embedding of each piece, (N, d_enc)."""
+        if not pieces:
+            return np.zeros((0, self.embedding_size), dtype=np.float32)
+        inputs = self._chunk_tokenizer.encode(pieces)
+        size = max(1, self._batch_tokens // inputs.input_ids.shape[1])
+        device = self.model.device
+        parts = [
+            self.model.encode_chunks(ids.to(device), mask.to(device)).float().cpu()
+            for ids, mask in zip(
+                inputs.input_ids.split(size), inputs.attention_mask.split(size), strict=True
+            )
+        ]
+        return torch.cat(parts).numpy()
+
+    def _require_chunk_size(self, windows: Sequence[Window]) -> None:
+        size = self.model.config.chunk_size
+        for window in windows:
+            if window.chunk_size != size:
+                raise UserError(
+                    f"The windows have chunks of {window.chunk_size} tokens, the model reads "
+                    f"chunks of {size}: cut the windows with chunk_size={size}."
+                )
+
+
+def _sequence(
+    window: Window,
+    context_ids: NDArray[np.int64],
+    chunk_mask: NDArray[np.bool_],
+    expanded: NDArray[np.bool_],
+    chunk_embeddings: NDArray[np.float32] | None,
+) -> MixedSequence:
+    """Return a window's prompt and output with some context."""
+    return MixedSequence(
+        context_ids=context_ids,
+        chunk_mask=chunk_mask,
+        expanded=expanded,
+        prompt_ids=window.prompt_ids,
+        output_ids=window.output_ids,
+        prompt_position=window.prompt_position,
+        chunk_embeddings=chunk_embeddings,
+    )
+
+
+def _log_perplexity(log_likelihood: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the mean negative log-likelihood of each array, (N,), nats per token."""
+    return -np.array([tokens.mean(dtype=np.float64) for tokens in log_likelihood], np.float32)

@@ -1,0 +1,194 @@
+"""Types of the config tree: what Hydra checks the YAML files and the command line against.
+
+``agent`` and ``corpus`` are left open, because users plug in classes of their own there; those
+classes check their arguments themselves. The keys are explained in ``refrag_rl/conf``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class PromptPosition(Enum):
+    """Where the prompt stands."""
+
+    after = "after"
+    before = "before"
+
+
+class Retriever(Enum):
+    """Which of the passages that were found are taken."""
+
+    strong = "strong"
+    weak = "weak"
+
+
+class Order(Enum):
+    """How the passages are ordered."""
+
+    shuffled = "shuffled"
+    ranked = "ranked"
+
+
+class Reward(Enum):
+    """What the policy is paid."""
+
+    neg_log_perplexity = "neg_log_perplexity"
+    neg_perplexity = "neg_perplexity"
+
+
+class RewardBaseline(Enum):
+    """What is subtracted from the reward."""
+
+    none = "none"
+    compressed = "compressed"
+
+
+class RewardTiming(Enum):
+    """When the reward comes."""
+
+    terminal = "terminal"
+    per_step = "per_step"
+
+
+class Device(Enum):
+    """Where the frozen model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Dtype(Enum):
+    """Number format of the frozen model."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+@dataclass
+class WindowsSection:
+    """Keys that every kind of window has."""
+
+    _target_: str = MISSING
+    context_length: int = MISSING
+    prompt_length: int = MISSING
+    output_length: int = MISSING
+    prompt_position: PromptPosition = PromptPosition.after
+
+
+@dataclass
+class ContiguousSection(WindowsSection):
+    """``windows=contiguous``."""
+
+
+@dataclass
+class RetrievedSection(WindowsSection):
+    """``windows=retrieved``."""
+
+    passage_length: int = MISSING
+    retriever: Retriever = Retriever.strong
+    pool: int = MISSING
+    order: Order = Order.shuffled
+
+
+@dataclass
+class RecallSection(WindowsSection):
+    """``windows=recall``."""
+
+    passage_length: int = MISSING
+
+
+@dataclass
+class RefragSection:
+    """The frozen model."""
+
+    path: str = MISSING
+    dtype: Dtype = Dtype.auto
+    device: Device = Device.auto
+    batch_tokens: int = MISSING
+    cache_windows: int = MISSING
+    cache_sets: int = MISSING
+
+
+@dataclass
+class EnvSection:
+    """Options of the environment."""
+
+    reward: Reward = Reward.neg_log_perplexity
+    reward_baseline: RewardBaseline = RewardBaseline.none
+    reward_timing: RewardTiming = RewardTiming.terminal
+    num_envs: int = MISSING
+
+
+@dataclass
+class EvaluationSection:
+    """The comparison at the end of a training, and the smaller ones in its course."""
+
+    rates: list[float] = field(default_factory=list)
+    budgets: list[int] = field(default_factory=list)
+    heuristics: list[str] = field(default_factory=list)
+    count: int = MISSING
+    validation_count: int = MISSING
+    eval_every: int = MISSING
+
+
+@dataclass
+class CommonConfig:
+    """Keys that ``train``, ``evaluate`` and ``benchmark`` share."""
+
+    corpus: Any = MISSING
+    windows: Any = MISSING
+    refrag: RefragSection = field(default_factory=RefragSection)
+    seed: int = MISSING
+    output: str | None = None
+
+
+@dataclass
+class TrainConfig(CommonConfig):
+    """``python -m refrag_rl.train``."""
+
+    agent: Any = MISSING
+    env: EnvSection = field(default_factory=EnvSection)
+    budget: Any = MISSING
+    train_count: int = MISSING
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+
+
+@dataclass
+class EvaluateConfig(CommonConfig):
+    """``python -m refrag_rl.evaluate``."""
+
+    selectors: list[str] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    budgets: list[int] = field(default_factory=list)
+    count: int = MISSING
+
+
+@dataclass
+class BenchmarkConfig(CommonConfig):
+    """``python -m refrag_rl.benchmark``."""
+
+    rate: float = MISSING
+    selections: int = MISSING
+    repeats: int = MISSING
+
+
+def register() -> None:
+    """Make the types known to Hydra, under the names that the YAML files' defaults lists use."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="train", node=TrainConfig, package="_global_")
+    store.store(group="schema", name="evaluate", node=EvaluateConfig, package="_global_")
+    store.store(group="schema", name="benchmark", node=BenchmarkConfig, package="_global_")
+    for name, section in (
+        ("contiguous", ContiguousSection),
+        ("retrieved", RetrievedSection),
+        ("recall", RecallSection),
+    ):
+        store.store(group="schema/windows", name=name, node=section)

@@ -1,0 +1,39 @@
+"""``python -m refrag_rl.train agent=ppo``: train an agent, then compare it with the heuristics.
+
+With a heuristic as the agent nothing is trained. ``--help`` shows the settings, ``refrag_rl/conf``
+explains them.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from refrag_rl.commands import run_command
+
+
+def train(config: DictConfig) -> None:
+    """Train, compare, and write the run's folder.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/train.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.run_folder import shown
+    from refrag_rl.training import prepare
+
+    console = Console(highlight=False)
+    run = prepare(config)
+    run.learn(console)
+    run.compare(console)
+    console.print(f"\nrun: {shown(run.folder)}", soft_wrap=True, markup=False)
+    if run.learns:
+        line = f"curves: tensorboard --logdir {shown(run.folder)}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    run_command(train, "train")

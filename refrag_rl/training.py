@@ -1,0 +1,192 @@
+"""A training run: everything checked and loaded first, then learning, then the final comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.loading import POLICY_FOLDER
+from refrag_rl.agents.selector import Agent, Selector
+from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
+from refrag_rl.composition import (
+    FrozenRefrag,
+    build_agent,
+    build_problem,
+    build_refrag,
+    build_windows,
+    evaluation_split,
+    load_documents,
+)
+from refrag_rl.corpora.documents import Document, Split
+from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
+from refrag_rl.evaluation.compare import Comparator
+from refrag_rl.evaluation.report import write_comparison
+from refrag_rl.evaluation.tables import comparison_tables
+from refrag_rl.monitoring import TrainingMonitor
+from refrag_rl.progress import ProgressReport
+from refrag_rl.run_folder import choose_run_folder, create_run_folder
+
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+@dataclass
+class Learning:
+    """What only a learning agent needs.
+
+    Attributes:
+        agent: Learns.
+        env: On windows of the split ``train``.
+        comparator: On windows of the split ``validation``.
+        eval_every: Training rewards between two comparisons.
+    """
+
+    agent: Agent
+    env: SelectiveExpansionVectorEnv
+    comparator: Comparator
+    eval_every: int
+
+
+@dataclass
+class TrainingRun:
+    """A run whose input was checked.
+
+    Attributes:
+        folder: Of the run; made already.
+        agent: Trained, or a heuristic.
+        learning: ``None`` for a heuristic.
+        comparator: On windows of held-out documents.
+    """
+
+    folder: Path
+    agent: Selector
+    learning: Learning | None
+    comparator: Comparator
+
+    @property
+    def learns(self) -> bool:
+        """Whether the agent is one that learns."""
+        return self.learning is not None
+
+    def learn(self, console: Console) -> None:
+        """Train the agent and save its policy; nothing for a heuristic."""
+        if self.learning is None:
+            return
+        agent, comparator = self.learning.agent, self.learning.comparator
+        label = f"training {agent.name}"
+        with (
+            ProgressReport(console, label, "rewards") as progress,
+            TrainingMonitor(
+                self.folder / TENSORBOARD_FOLDER, comparator, progress, self.learning.eval_every
+            ) as monitor,
+        ):
+            if self.learning.eval_every:
+                monitor.compare_heuristics()
+            agent.learn(self.learning.env, monitor)
+        agent.save(self.folder / POLICY_FOLDER)
+
+    def compare(self, console: Console) -> None:
+        """Compare on held-out documents, write the files, print the table."""
+        selectors = [] if self.agent in self.comparator.heuristics else [self.agent]
+        highlighted = [self.agent.name]
+        total = self.comparator.reports(len(selectors))
+        with ProgressReport(console, "held-out comparison", "selections") as progress:
+            rows = self.comparator.compare(selectors, lambda _: progress.step(total))
+        write_comparison(self.folder, rows, highlighted)
+        for table in comparison_tables(rows, highlighted):
+            console.print()
+            console.print(table)
+
+
+def prepare(config: DictConfig) -> TrainingRun:
+    """Check and load everything, and make the run's folder last.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/train.yaml``.
+
+    Raises:
+        UserError: Something does not exist or does not fit; no folder was made.
+    """
+    agent = build_agent(config.agent)
+    learns = isinstance(agent, Agent)
+    folder = choose_run_folder(config, agent.name)
+    heuristics = _heuristics(config.evaluation.heuristics, agent)
+    split = evaluation_split(config.corpus, learns=learns)
+    refrag = build_refrag(config.refrag)
+    documents = load_documents(config.corpus)
+    comparator = _comparator(config, documents, split, refrag, heuristics, config.evaluation.count)
+    learning = None
+    if isinstance(agent, Agent):
+        learning = _learning(config, agent, documents, refrag, heuristics)
+    create_run_folder(folder, config, command="train")
+    return TrainingRun(folder, agent, learning, comparator)
+
+
+def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:
+    """Return the heuristics to compare with; an agent that is one stands in its own place."""
+    heuristics = build_heuristics(names)
+    if agent.name not in HEURISTICS:
+        return heuristics
+    return [*(heuristic for heuristic in heuristics if heuristic.name != agent.name), agent]
+
+
+def _learning(
+    config: DictConfig,
+    agent: Agent,
+    documents: Sequence[Document],
+    refrag: FrozenRefrag,
+    heuristics: Sequence[Selector],
+) -> Learning:
+    section = config.env
+    windows = build_windows(
+        config.windows,
+        documents,
+        "train",
+        refrag,
+        count=config.train_count,
+        seed=config.seed,
+        each_domain=False,
+    )
+    problem = build_problem(
+        windows,
+        refrag,
+        budget=config.budget,
+        reward=section.reward.value,
+        reward_baseline=section.reward_baseline.value,
+    )
+    env = SelectiveExpansionVectorEnv(
+        problem, section.num_envs, reward_timing=section.reward_timing.value
+    )
+    evaluation = config.evaluation
+    comparator = _comparator(
+        config, documents, "validation", refrag, heuristics, evaluation.validation_count
+    )
+    return Learning(agent, env, comparator, evaluation.eval_every)
+
+
+def _comparator(
+    config: DictConfig,
+    documents: Sequence[Document],
+    split: Split,
+    refrag: FrozenRefrag,
+    heuristics: Sequence[Selector],
+    count: int,
+) -> Comparator:
+    windows = build_windows(
+        config.windows, documents, split, refrag, count=count, seed=config.seed, each_domain=True
+    )
+    budgets = list(config.evaluation.budgets)
+    # What is trained at a fixed number of chunks is compared at it, too.
+    if isinstance(config.budget, int):
+        budgets.append(config.budget)
+    columns = build_columns(
+        list(config.evaluation.rates),
+        budgets,
+        chunk_size=windows.chunk_size,
+        num_chunks=windows.num_chunks,
+    )
+    return build_comparator(windows, refrag, heuristics, columns, config.seed)

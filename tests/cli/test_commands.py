@@ -1,0 +1,223 @@
+"""The commands as a user runs them: what they print, what they leave, what they keep from Hydra."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.evaluation.interfaces import REFERENCES
+from refrag_rl.evaluation.report import COLUMNS
+from tests.cli.running import InProcess
+from tests.conftest import Command
+
+QUICK = (
+    "evaluation.rates=[4,2]",
+    "evaluation.count=6",
+    "evaluation.validation_count=4",
+    "evaluation.eval_every=64",
+    "train_count=100",
+    "env.num_envs=8",
+    "agent.total_rewards=128",
+)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (folder / "comparison.json").read_text()
+    rows: list[dict[str, Any]] = json.loads(text, parse_constant=refuse)
+    with (folder / "comparison.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ppo", "grpo"])
+def test_train_then_evaluate_the_run(
+    command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str
+) -> None:
+    train = command("train", f"agent={agent}", *tiny, *QUICK, "budget=3", "output=run")
+    assert train.returncode == 0, train.stderr
+    assert "run: run" in train.stdout
+    assert "tensorboard --logdir run" in train.stdout
+    assert max(len(line) for line in train.stdout.splitlines()) <= 80
+    folder = tmp_path / "run"
+    rows = rows_of(folder)
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    names = {row["selector"] for row in rows}
+    assert names == {agent, *HEURISTICS, *REFERENCES}
+    # Rates 4 and 2 are 1 and 3 chunks of 8: the trained budget of 3 is there already.
+    assert {row["budget"] for row in rows if row["selector"] == agent} == {1, 3}
+    assert sorted(path.name for path in (folder / "policy").iterdir()) == [
+        "policy.json",
+        "policy.safetensors",
+    ]
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["seed"] == 0
+    assert metadata["packages"]["torch"]
+    scalars = tags(folder / "tensorboard")
+    assert {"reward/mean", "time/rewards_per_second", f"comparison/all/4/{agent}"} <= scalars
+    assert "reward/difference_to_best_heuristic" in scalars
+
+    evaluate = command(
+        "evaluate", *tiny, "selectors=[random,run,run/policy]", "rates=[4]", "count=6", "output=new"
+    )
+    assert evaluate.returncode == 0, evaluate.stderr
+    again = rows_of(tmp_path / "new")
+    assert {row["selector"] for row in again} - set(REFERENCES) == {
+        "random",
+        f"{agent} run",
+        f"{agent} run/policy",
+    }
+
+    # Same windows, same policy: the figures of the training's own table.
+    def level(table: list[dict[str, Any]], name: str) -> list[float]:
+        return [
+            row["log_perplexity"]
+            for row in table
+            if row["selector"] == name and row["compression_rate"] == 4
+        ]
+
+    assert level(again, f"{agent} run") == pytest.approx(level(rows, agent), abs=1e-5)
+
+
+def tags(folder: Path) -> set[str]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+def test_a_heuristic_as_agent_is_only_compared(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ["agent=recency", *tiny, *QUICK[:3], "output=run"]
+    outcome = in_process("train", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "run" / "policy").exists()
+    rows = rows_of(tmp_path / "run")
+    assert [row["selector"] for row in rows].count("recency") == 3 * 2
+
+
+@pytest.mark.parametrize("windows", ["contiguous", "retrieved", "recall"])
+def test_evaluate_every_kind_of_window(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, windows: str
+) -> None:
+    sizes = [size for size in tiny if windows != "contiguous" or "passage" not in size]
+    outcome = in_process(
+        "evaluate", *sizes, f"windows={windows}", "rates=[]", "budgets=[2]", "count=4", "output=out"
+    )
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(tmp_path / "out")
+    assert {row["windows"] for row in rows} == {windows}
+    assert {row["budget"] for row in rows} == {None, 0, 2, 8}
+
+
+def test_the_same_seed_gives_the_same_files(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    for output, seed in (("a", 3), ("b", 3), ("c", 4)):
+        arguments = ["rates=[2]", "count=5", f"seed={seed}", f"output={output}"]
+        assert in_process("evaluate", *tiny, *arguments).code == 0
+    a, b, c = ((tmp_path / name / "comparison.csv").read_text() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_list_and_a_glob_of_paths(
+    in_process: InProcess, tiny: tuple[str, ...], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    lines = tiny_corpus.read_text().splitlines(keepends=True)
+    for number, part in enumerate((lines[:30], lines[150:180])):
+        (tmp_path / f"part{number}.jsonl").write_text("".join(part))
+    for output, path in (("list", "[part0.jsonl,part1.jsonl]"), ("glob", "'part*.jsonl'")):
+        arguments = [f"corpus.path={path}", "corpus.split=all", "rates=[2]", "count=4"]
+        outcome = in_process("evaluate", *tiny, *arguments, f"output={output}")
+        assert outcome.code == 0, outcome.err
+    assert rows_of(tmp_path / "list") == rows_of(tmp_path / "glob")
+
+
+PLUGIN = """
+import numpy as np
+
+
+class EveryOther:
+    name = "every_other"
+
+    def __init__(self, start=0):
+        self.start = start
+
+    def select(self, observation, budget, rng):
+        mask = observation["chunk_mask"].astype(bool)
+        places = np.arange(mask.shape[1])
+        order = np.argsort((places + self.start) % 2 + places / 1000 + 10 * ~mask)
+        expanded = np.zeros_like(mask)
+        for row, chunks in enumerate(budget):
+            expanded[row, order[row][:chunks]] = True
+        return expanded
+"""
+
+
+def test_an_agent_of_ones_own_plugs_in_by_yaml(
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "my_selectors.py").write_text(PLUGIN)
+    (tmp_path / "conf" / "agent").mkdir(parents=True)
+    yaml = "_target_: my_selectors.EveryOther\nstart: 1\n"
+    (tmp_path / "conf" / "agent" / "every_other.yaml").write_text(yaml)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["--config-dir", "conf", "agent=every_other", *tiny, *QUICK[:3]]
+    outcome = in_process("train", *arguments, "output=run")
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(tmp_path / "run")
+    assert any(row["delta_to_best_heuristic"] for row in rows if row["selector"] == "every_other")
+    wrong = in_process("train", *arguments, "+agent.stop=1", "output=wrong")
+    assert wrong.code == 2
+    assert "its options: start" in wrong.err
+
+
+def test_multirun_gives_each_job_a_folder(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ["--multirun", *tiny, "rates=[2]", "count=4", "seed=0,1", "output=sweep"]
+    outcome = in_process("evaluate", *arguments)
+    assert outcome.code == 0, outcome.err
+    seeds = [
+        json.loads((tmp_path / "sweep" / str(job) / "metadata.json").read_text())["seed"]
+        for job in (0, 1)
+    ]
+    assert seeds == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
+def test_the_config_is_shown_without_running(
+    in_process: InProcess, tmp_path: Path, name: str
+) -> None:
+    shown = in_process(name, "--cfg", "job")
+    assert shown.code == 0
+    assert "path: tiny-k16" in shown.out
+    help_ = in_process(name, "--help")
+    assert help_.code == 0
+    assert "retrieved" in help_.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_gives_the_ratio_of_one_run(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    outcome = in_process("benchmark", *tiny, "rate=2", "selections=6", "repeats=1", "output=bench")
+    assert outcome.code == 0, outcome.err
+    results = json.loads((tmp_path / "bench" / "benchmark.json").read_text())
+    rates = results["rewards_per_second"], results["rewards_per_second_one_at_a_time"]
+    assert results["ratio"] == pytest.approx(rates[0] / rates[1])
+    assert results["largest_difference"] < 1e-4

@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+import torch
+
+from refrag_rl.agents.grpo import Grpo
+from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.learning import difference_to_reference
+from refrag_rl.agents.loading import load_selector
+from refrag_rl.agents.monitor import NullMonitor
+from refrag_rl.agents.policy_selector import PolicySelector
+from refrag_rl.agents.ppo import EpisodeRecorder, Ppo, _batch_size
+from refrag_rl.agents.selector import Agent
+from refrag_rl.envs import SelectiveExpansionVectorEnv
+from refrag_rl.errors import UserError
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.policies.storage import CONFIG_FILE, WEIGHTS_FILE
+from tests.planted import planted_problem
+
+SMALL = {"policy": {"width": 16, "heads": 2}, "device": "cpu"}
+AGENTS = {
+    "grpo": lambda **options: Grpo(**{"windows_per_update": 4, **SMALL, **options}),
+    "ppo": lambda **options: Ppo(**{"episodes_per_update": 32, **SMALL, **options}),
+}
+
+
+class Curve(NullMonitor):
+    """Keeps what it is told, but for the wall-clock figure."""
+
+    def __init__(self, reference=None, evaluate_at=()):
+        self.reference = reference
+        self.evaluate_at = set(evaluate_at)
+        self.rows, self.progress, self.evaluated = [], [], []
+
+    def record(self, step, scalars):
+        kept = {k: v for k, v in scalars.items() if k != "reward/rewards_per_second"}
+        self.rows.append((step, kept))
+
+    def advance(self, done, total, scalars):
+        self.progress.append((done, total))
+
+    def should_evaluate(self, done):
+        return done in self.evaluate_at
+
+    def evaluate(self, selector, done):
+        self.evaluated.append((selector.name, done))
+
+
+def environment(problem=None, num_envs: int = 8) -> SelectiveExpansionVectorEnv:
+    return SelectiveExpansionVectorEnv(problem or planted_problem(count=50), num_envs=num_envs)
+
+
+def train(name: str, monitor=None, problem=None, **options):
+    agent = AGENTS[name](**{"total_rewards": 96, **options})
+    agent.learn(environment(problem), monitor or NullMonitor())
+    return agent
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(name):
+    first, second, other = Curve(), Curve(), Curve()
+    train(name, first, seed=3)
+    torch.rand(7), np.random.rand(7)  # noqa: NPY002  what was drawn before must not matter
+    train(name, second, seed=3)
+    train(name, other, seed=4)
+    np.testing.assert_equal(first.rows, second.rows)
+    assert first.rows[0][1]["reward/mean"] != other.rows[0][1]["reward/mean"]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_is_reported(name):
+    curve = Curve(HEURISTICS["random"](), evaluate_at=[32, 64, 96])
+    train(name, curve)
+    steps = [step for step, _ in curve.rows]
+    assert steps == sorted(steps)
+    assert steps[-1] >= 96
+    common = {"reward/mean", "reward/log_perplexity", "reward/difference_to_best_heuristic"}
+    common |= {f"train/{n}" for n in ("loss", "entropy", "clip_fraction", "approximate_kl")}
+    own = {"grpo": "train/groups_without_spread", "ppo": "train/explained_variance"}[name]
+    for _, scalars in curve.rows:
+        assert common | {own} <= scalars.keys()
+    assert curve.progress[-1] == (96, 96)
+    assert {name for name, _ in curve.evaluated} <= {name}
+    # Nearly uniform at first: the entropy of four picks of 16 chunks is that of 16 .. 13 choices.
+    assert curve.rows[0][1]["train/entropy"] == pytest.approx(
+        np.log([16, 15, 14, 13]).mean(), abs=0.1
+    )
+
+
+def test_grpo_evaluates_when_it_is_due():
+    curve = Curve(evaluate_at=[64])
+    train("grpo", curve)
+    assert curve.evaluated == [("grpo", 64)]
+
+
+def test_grpo_scores_each_update_s_groups_in_one_call():
+    problem = planted_problem(count=50)
+    calls = []
+    score = problem.reward_model.log_perplexity
+    problem.reward_model.log_perplexity = lambda windows, expanded: (
+        calls.append([window.key for window in windows]) or score(windows, expanded)
+    )
+    agent = AGENTS["grpo"](total_rewards=32)
+    policy = agent._start(problem.embedding_size)
+    batch = agent.collect(policy, problem, np.random.default_rng(0))
+    assert len(calls[0]) >= 32
+    keys = [problem.window(int(i)).key for i in batch.indices for _ in range(8)]
+    assert calls[0][:32] == keys
+
+
+def test_difference_to_reference_is_paired():
+    problem = planted_problem(count=20)
+    indices, budgets = np.arange(20), np.full(20, 4)
+    lead = HEURISTICS["lead"]()
+    rng = np.random.default_rng(0)
+    expanded = lead.select(problem.observe(indices, budgets), budgets, rng)
+    rewards = problem.rewards(indices, expanded) + 0.25
+    found = difference_to_reference(problem, lead, indices, budgets, rewards, rng)
+    assert found == {"reward/difference_to_best_heuristic": pytest.approx(0.25)}
+    assert difference_to_reference(problem, None, indices, budgets, rewards, rng) == {}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_saved_agent_selects_as_before_and_learns_on(name, tmp_path):
+    problem = planted_problem(count=50)
+    agent = train(name, problem=problem, seed=1)
+    agent.save(tmp_path / "policy")
+    budgets = np.full(50, 3)
+    observation = problem.observe(np.arange(50), budgets)
+    rng = np.random.default_rng(0)
+    before = agent.select(observation, budgets, rng)
+    restored = AGENTS[name](total_rewards=32)
+    restored.load(tmp_path / "policy")
+    for selector in (restored, load_selector(tmp_path), load_selector(tmp_path / "policy")):
+        assert selector.name == name
+        assert (selector.select(observation, budgets, rng) == before).all()
+    weights = {n: t.clone() for n, t in restored.selector.policy.state_dict().items()}
+    restored.learn(environment(problem), NullMonitor())
+    moved = restored.selector.policy.state_dict()
+    distance = sum((moved[n] - weights[n]).abs().sum().item() for n in weights)
+    assert 0 < distance < sum(t.abs().sum().item() for t in weights.values()) / 2
+    assert {file.name for file in (tmp_path / "policy").iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_learning_agents_are_agents_and_need_a_policy(name, tmp_path):
+    agent = AGENTS[name]()
+    assert isinstance(agent, Agent)
+    with pytest.raises(UserError, match="no policy yet"):
+        agent.save(tmp_path)
+
+
+def test_a_policy_for_another_width_is_refused(tmp_path):
+    selector = PolicySelector(PointerPolicy(PointerConfig(5, width=16)), "grpo")
+    selector.save(tmp_path)
+    problem = planted_problem(count=4)
+    with pytest.raises(UserError, match="width 5, not 12"):
+        load_selector(tmp_path, embedding_size=12)
+    with pytest.raises(UserError, match="width 5, not 12"):
+        load_selector(tmp_path).select(
+            problem.observe([0]), np.array([2]), np.random.default_rng(0)
+        )
+    agent = AGENTS["grpo"]()
+    agent.load(tmp_path)
+    with pytest.raises(UserError, match="width 5, this REFRAG gives 12"):
+        agent.learn(environment(problem), NullMonitor())
+
+
+def test_an_unknown_selector_lists_the_choices(tmp_path):
+    assert load_selector("recency").name == "recency"
+    for given in ("recent", tmp_path / "nothing", tmp_path):
+        with pytest.raises(UserError, match=r"run folder, a policy folder.*random, .*successor"):
+            load_selector(given)
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "message"),
+    [
+        (Grpo, {"group_size": 1}, r"agent.group_size=1: .* at least 2"),
+        (Grpo, {"total_rewards": 1e4}, "agent.total_rewards=10000.0: give a whole number"),
+        (Grpo, {"learning_rate": 0}, "above 0"),
+        (Grpo, {"clip_range": 1.0}, "above 0 and below 1"),
+        (Grpo, {"normalize_spread": "yes"}, "true or false"),
+        (Grpo, {"policy": {"widht": 3}}, "unknown policy option 'widht'"),
+        (Grpo, {"device": "abacus"}, "auto, cpu, cuda"),
+        (Ppo, {"learning_rate_schedule": "cosine"}, "choose from constant, linear"),
+        (Ppo, {"reward_timing": "never"}, "choose from terminal, per_step"),
+        (Ppo, {"gae_lambda": 1.5}, "at least 0 and at most 1"),
+        (Ppo, {"target_kl": True}, "above 0"),
+    ],
+)
+def test_wrong_arguments_are_user_errors(agent, options, message):
+    with pytest.raises(UserError, match=message):
+        agent(**options)
+
+
+@pytest.mark.parametrize("steps", range(2, 60))
+def test_no_minibatch_is_a_single_step(steps):
+    for minibatches in range(1, 9):
+        assert steps % _batch_size(steps, minibatches) != 1
+
+
+def test_ppo_counts_each_episode_once_with_per_step_rewards_too():
+    curves = [Curve(), Curve()]
+    for curve, timing in zip(curves, ("terminal", "per_step"), strict=True):
+        train("ppo", curve, reward_timing=timing, seed=2)
+    # The first rollout does not depend on the rewards: same episodes, same terminal rewards.
+    assert curves[0].rows[0][0] == curves[1].rows[0][0]
+    for name in ("reward/mean", "reward/log_perplexity"):
+        first, second = (curve.rows[0][1][name] for curve in curves)
+        assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_the_recorder_keeps_only_what_ended():
+    recorder = EpisodeRecorder()
+    ended = {"window": 3, "budget": 1, "expanded": np.array([1, 0]), "log_perplexity": 2.5}
+    recorder.locals = {"infos": [ended, {"window": 4}], "dones": np.array([True, False])}
+    recorder._on_step()
+    episodes = recorder.take(2)
+    assert episodes.indices.tolist() == [3]
+    assert episodes.expanded.tolist() == [[True, False]]
+    assert len(recorder.take(2).indices) == 0

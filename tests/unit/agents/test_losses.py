@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from refrag_rl.agents.losses import clipped_objective, group_advantages, mean_over_picks
+
+
+def test_advantages_are_the_paper_s():
+    rewards = torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, 0.0, 1.0, 1.0]])
+    found = group_advantages(rewards, normalize_spread=True, spread_threshold=0.0)
+    expected = (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, keepdim=True)
+    torch.testing.assert_close(found.advantages, expected)
+    assert found.has_spread.all()
+
+
+def test_without_normalisation_the_unit_stays_the_reward_s():
+    rewards = torch.tensor([[1.0, 2.0, 3.0, 6.0]])
+    found = group_advantages(rewards, normalize_spread=False, spread_threshold=0.0)
+    assert found.advantages.tolist() == [[-2.0, -1.0, 0.0, 3.0]]
+
+
+@pytest.mark.parametrize("normalize_spread", [True, False])
+def test_groups_without_spread_contribute_nothing(normalize_spread):
+    rewards = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0005, 1.0], [1.0, 2.0, 3.0]])
+    found = group_advantages(rewards, normalize_spread=normalize_spread, spread_threshold=1e-3)
+    assert found.has_spread.tolist() == [False, False, True]
+    assert (found.advantages[:2] == 0).all()
+    assert torch.isfinite(found.advantages).all()
+
+
+def test_a_constant_for_each_window_changes_no_advantage():
+    rewards = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = rewards + torch.arange(5).unsqueeze(-1)
+    first, second = (
+        group_advantages(r, normalize_spread=True, spread_threshold=1e-3) for r in (rewards, moved)
+    )
+    torch.testing.assert_close(first.advantages, second.advantages)
+
+
+def test_the_mean_is_over_each_row_s_picks_then_over_rows():
+    values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 100.0, 100.0]])
+    picked = torch.tensor([[True, True, False], [True, False, False]])
+    assert mean_over_picks(values, picked) == 3.5
+
+
+def test_objective_is_the_written_formula():
+    generator = torch.Generator().manual_seed(0)
+    new, old = torch.randn(2, 6, 3, generator=generator)
+    advantages = torch.randn(6, generator=generator)
+    picked = torch.tensor([[True, True, True]] * 3 + [[True, True, False]] * 3)
+    found = clipped_objective(new, old, advantages, picked, clip_range=0.2)
+    total = 0.0
+    for row in range(6):
+        terms = []
+        for step in range(int(picked[row].sum())):
+            ratio = (new[row, step] - old[row, step]).exp()
+            clipped = min(max(ratio, 0.8), 1.2)
+            terms.append(min(ratio * advantages[row], clipped * advantages[row]))
+        total += sum(terms) / len(terms) / 6
+    assert found.loss.item() == pytest.approx(-total.item(), rel=1e-5)
+    assert 0 < found.clip_fraction <= 1
+    assert found.approximate_kl > 0
+
+
+def test_at_ratio_one_the_gradient_is_the_policy_gradient():
+    log_prob = torch.zeros(3, 2, requires_grad=True)
+    advantages = torch.tensor([1.0, -2.0, 0.5])
+    picked = torch.ones(3, 2, dtype=torch.bool)
+    found = clipped_objective(log_prob, torch.zeros(3, 2), advantages, picked, clip_range=0.2)
+    found.loss.backward()
+    torch.testing.assert_close(log_prob.grad, -advantages.unsqueeze(-1).expand(3, 2) / 6)
+    assert found.clip_fraction == 0
+    assert found.approximate_kl == 0
+
+
+@pytest.mark.parametrize(("advantage", "moves"), [(1.0, False), (-1.0, True)])
+def test_a_ratio_above_the_range_stops_gain_but_not_loss(advantage, moves):
+    log_prob = torch.full((1, 1), 1.0, requires_grad=True)
+    found = clipped_objective(
+        log_prob,
+        torch.zeros(1, 1),
+        torch.tensor([advantage]),
+        torch.ones(1, 1).bool(),
+        clip_range=0.2,
+    )
+    found.loss.backward()
+    assert (log_prob.grad.item() != 0) == moves

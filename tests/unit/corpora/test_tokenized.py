@@ -1,0 +1,63 @@
+"""Tokens and characters: consecutive token ranges part the text, without loss or repetition."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+
+
+def test_tokens_decode_to_the_text(corpus: TokenizedCorpus) -> None:
+    for document in corpus:
+        assert corpus.tokenizer.decode(document.token_ids) == document.text
+
+
+def test_chunks_part_the_text(corpus: TokenizedCorpus) -> None:
+    for document in corpus:
+        for size in (1, 3, 16):
+            cuts = [*range(0, len(document), size), len(document)]
+            texts = [document.text_of(a, b) for a, b in pairwise(cuts)]
+            assert "".join(texts) == document.text
+
+
+def test_text_of_whole_characters_is_what_the_tokens_decode_to(corpus: TokenizedCorpus) -> None:
+    document = corpus[0]
+    agreeing = 0
+    for start in range(0, len(document) - 16, 16):
+        decoded = corpus.tokenizer.decode(document.token_ids[start : start + 16])
+        if "\ufffd" not in decoded:
+            agreeing += 1
+            assert document.text_of(start, start + 16) == decoded
+    assert agreeing > 20
+
+
+@given(text=st.text(max_size=400), cuts=st.lists(st.integers(0, 500), max_size=6))
+def test_any_text_is_parted(tokenizer: PreTrainedTokenizerFast, text: str, cuts: list[int]) -> None:
+    (document,) = TokenizedCorpus([Document("d", "x", text)], tokenizer)
+    places = sorted({0, len(document), *(cut % (len(document) + 1) for cut in cuts)})
+    parts = [document.text_of(a, b) for a, b in pairwise(places)]
+    assert "".join(parts) == text
+
+
+def test_long_document_is_tokenized_in_pieces_without_loss(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    text = (
+        "".join(f"line {number} 東京 {'x' * (number % 90)}\n" for number in range(900)) + "y" * 9000
+    )
+    (document,) = TokenizedCorpus([Document("d", "x", text)], tokenizer)
+    assert tokenizer.decode(document.token_ids) == text
+    middle = len(document) // 2
+    assert document.text_of(0, middle) + document.text_of(middle, len(document)) == text
+
+
+def test_domains_part_the_corpus(corpus: TokenizedCorpus) -> None:
+    assert corpus.domains == ("left", "right")
+    left, right = corpus.of_domain("left"), corpus.of_domain("right")
+    assert len(left) + len(right) == len(corpus)
+    assert left.num_tokens + right.num_tokens == corpus.num_tokens
+    assert np.array_equal(left[0].token_ids, corpus[0].token_ids)

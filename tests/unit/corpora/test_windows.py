@@ -1,0 +1,188 @@
+"""The three kinds of windows keep what they promise."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from refrag_rl.corpora.contiguous import ContiguousWindows
+from refrag_rl.corpora.recall import RecallWindows
+from refrag_rl.corpora.retrieval import PassageIndex
+from refrag_rl.corpora.retrieved import RetrievedWindows
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.errors import UserError
+
+K = 8
+KINDS = {
+    "contiguous": (ContiguousWindows, {"context_length": 64, "prompt_length": 5}),
+    "recall": (RecallWindows, {"context_length": 128, "passage_length": 32, "prompt_length": 6}),
+    "retrieved": (RetrievedWindows, {"context_length": 128, "passage_length": 32}),
+}
+
+
+def make(kind: str, corpus: TokenizedCorpus, **keys: object) -> WindowSource:
+    source, defaults = KINDS[kind]
+    settings = {"output_length": 20, "count": 40, **defaults, **keys}
+    return source(corpus, chunk_size=K, **settings)
+
+
+def equal(left: Window, right: Window) -> bool:
+    return left.key == right.key and all(
+        np.array_equal(getattr(left, name), getattr(right, name))
+        for name in ("context_ids", "prompt_ids", "output_ids", "chunk_mask", "planted")
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_seed_and_index_give_the_same_window(kind: str, corpus: TokenizedCorpus) -> None:
+    first, second, other = (make(kind, corpus, seed=seed) for seed in (1, 1, 2))
+    assert all(equal(first[index], second[index]) for index in (7, 3, 39))
+    assert not all(equal(first[index], other[index]) for index in range(5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_name_windows(kind: str, corpus: TokenizedCorpus) -> None:
+    source = make(kind, corpus)
+    windows = [source[index] for index in range(len(source))]
+    by_key = {window.key: window for window in windows}
+    assert all(equal(by_key[window.key], window) for window in windows)
+    assert len(by_key) > 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_belong_to_their_tokens(kind: str, corpus: TokenizedCorpus) -> None:
+    for index in range(10):
+        window = make(kind, corpus)[index]
+        for ids, text in zip(window.context_ids, window.chunk_texts, strict=True):
+            decoded = corpus.tokenizer.decode(ids)
+            if "\ufffd" not in decoded:
+                assert text == decoded
+        assert len(window.output_ids) == 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("index", [-1, 40])
+def test_index_out_of_range_is_refused(kind: str, index: int, corpus: TokenizedCorpus) -> None:
+    with pytest.raises(IndexError):
+        make(kind, corpus)[index]
+
+
+def test_contiguous_is_consecutive_tokens_of_one_document(corpus: TokenizedCorpus) -> None:
+    documents = {document.id: document.token_ids for document in corpus}
+    for prompt_length in (0, 5):
+        source = make("contiguous", corpus, prompt_length=prompt_length)
+        for index in range(10):
+            window = source[index]
+            whole = np.concatenate([window.context_tokens(), window.prompt_ids, window.output_ids])
+            text = documents[window.document_id]
+            places = np.lib.stride_tricks.sliding_window_view(text, len(whole))
+            assert (places == whole).all(1).any()
+            assert not window.planted.any()
+
+
+def test_recall_output_continues_the_prompt_within_one_passage(corpus: TokenizedCorpus) -> None:
+    source = make("recall", corpus)
+    starts = set()
+    for index in range(len(source)):
+        window = source[index]
+        (chunks,) = window.planted.nonzero()
+        assert len(set(window.passage[chunks])) == 1
+        passage = window.context_ids[window.passage == window.passage[chunks[0]]].reshape(-1)
+        copied = np.concatenate([window.prompt_ids, window.output_ids])
+        places = np.lib.stride_tricks.sliding_window_view(passage, len(copied))
+        (found,) = (places == copied).all(1).nonzero()
+        assert len(found)
+        first = int(found[0]) + len(window.prompt_ids)
+        offset = int(np.flatnonzero(window.passage == window.passage[chunks[0]])[0])
+        expected = range(offset + first // K, offset + (first + 19) // K + 1)
+        assert chunks.tolist() == list(expected)
+        starts.add(int(found[0]))
+    assert len(starts) > 3
+
+
+def test_retrieved_never_overlaps_prompt_and_output(corpus: TokenizedCorpus) -> None:
+    for retriever in ("strong", "weak"):
+        source = make("retrieved", corpus, retriever=retriever, pool=12, count=60)
+        for index in range(60):
+            window = source[index]
+            own = np.concatenate([window.prompt_ids, window.output_ids])
+            document = next(d for d in corpus if d.id == window.document_id)
+            places = np.lib.stride_tricks.sliding_window_view(document.token_ids, len(own))
+            starts = (places == own).all(1).nonzero()[0]
+            assert len(starts)
+            for start in starts[:1]:
+                inside = {
+                    tuple(document.token_ids[block : block + 32])
+                    for block in range(0, len(document) - 31, 32)
+                    if block < start + len(own) and block + 32 > start
+                }
+                for passage in range(window.passage.max() + 1):
+                    ids = window.context_ids[window.passage == passage].reshape(-1)
+                    assert tuple(ids) not in inside
+
+
+def test_retrieved_strong_takes_the_best_and_ranked_sorts_them(corpus: TokenizedCorpus) -> None:
+    strong = make("retrieved", corpus, order="ranked")
+    weak = make("retrieved", corpus, retriever="weak", pool=40, order="ranked")
+    for index in range(10):
+        best, some = strong[index].passage_scores, weak[index].passage_scores
+        assert all(a >= b for a, b in pairwise(best))
+        assert all(a >= b for a, b in pairwise(some))
+        assert best.sum() >= some.sum()
+    shuffled = make("retrieved", corpus)
+    assert any(
+        any(a < b for a, b in pairwise(shuffled[index].passage_scores)) for index in range(10)
+    )
+
+
+def test_retrieved_pads_where_the_corpus_has_too_few_passages(corpus: TokenizedCorpus) -> None:
+    small = corpus.of_domain("left")
+    lengths = sum(len(document) // 32 for document in small)
+    size = 32 * (lengths + 4)
+    window = make("retrieved", small, context_length=size, pool=10_000)[0]
+    assert 0 < window.chunk_mask.sum() < window.num_chunks
+    used = int(window.chunk_mask.sum())
+    assert window.chunk_mask[:used].all() and not window.chunk_mask[used:].any()
+    assert (window.context_ids[used:] == 0).all() and (window.passage[used:] == -1).all()
+
+
+def test_index_finds_a_passage_by_its_own_rare_tokens(corpus: TokenizedCorpus) -> None:
+    index = PassageIndex(corpus, 32)
+    hits = 0
+    for number in range(0, len(index), 7):
+        passage = index.passage(number)
+        found, score = index.search(passage.ids(), 1)[0]
+        hits += found == passage
+        assert score >= 0
+    assert hits >= 0.9 * len(range(0, len(index), 7))
+
+
+BAD = {
+    "contiguous": [
+        {"context_length": 60},
+        {"context_length": 0},
+        {"output_length": 0},
+        {"prompt_length": -1},
+        {"prompt_position": "middle"},
+        {"context_length": 80_000},
+    ],
+    "recall": [{"passage_length": 24, "context_length": 96}, {"prompt_length": 0}],
+    "retrieved": [
+        {"prompt_length": 0},
+        {"retriever": "best"},
+        {"order": "random"},
+        {"pool": 1},
+        {"passage_length": 12},
+        {"context_length": 40},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"), [(kind, keys) for kind, cases in BAD.items() for keys in cases]
+)
+def test_bad_options_are_said_in_two_lines(kind: str, keys: dict, corpus: TokenizedCorpus) -> None:
+    with pytest.raises(UserError) as caught:
+        make(kind, corpus, **keys)
+    assert len(str(caught.value).splitlines()) <= 2

@@ -1,0 +1,119 @@
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refrag_rl.envs import ExpansionProblem
+from refrag_rl.errors import UserError
+from tests.toy_problem import NUM_CHUNKS, ToyRewardModel, ToyWindows, toy_problem
+
+
+def one_chunk(n: int, chunk: int = 0) -> np.ndarray:
+    return np.arange(NUM_CHUNKS) == np.full((n, 1), chunk)
+
+
+def test_observation_is_the_same_whatever_the_batch_and_the_cache() -> None:
+    batch = toy_problem().observe(np.arange(12), np.arange(12))
+    small = toy_problem(cache_windows=1)
+    for _ in range(2):
+        for index in range(12):
+            alone = small.observe([index], [index])
+            for key, value in alone.items():
+                np.testing.assert_array_equal(value[0], batch[key][index])  # type: ignore[index,literal-required]
+
+
+def test_windows_in_the_cache_are_encoded_once() -> None:
+    problem = toy_problem()
+    encoded: list[int] = []
+    encode = problem.reward_model.chunk_embeddings
+    problem.reward_model.chunk_embeddings = lambda windows: (  # type: ignore[method-assign]
+        encoded.append(len(windows)) or encode(windows)  # type: ignore[func-returns-value]
+    )
+    for indices in ([3, 3, 4], [4, 3], [5, 3]):
+        problem.observe(indices)
+    assert encoded == [2, 1]
+
+
+def test_observation_of_a_batch_is_the_callers_to_change() -> None:
+    problem = toy_problem()
+    problem.observe([0])["features"][:] = 7
+    assert not np.any(problem.observe([0])["features"] == 7)
+
+
+def test_the_output_does_not_leak_into_the_observation() -> None:
+    model = ToyRewardModel()
+    plain, other = (
+        ExpansionProblem(ToyWindows(output_shift=shift), model, 2).observe(np.arange(12))
+        for shift in (0, 1)
+    )
+    for key, value in plain.items():
+        np.testing.assert_array_equal(value, other[key])  # type: ignore[literal-required]
+
+
+def test_rewards() -> None:
+    expanded, indices = one_chunk(3), [0, 1, 2]
+    problem = toy_problem()
+    scored = problem.log_perplexity(indices, expanded).astype(np.float64)
+    nothing = problem.log_perplexity(indices, np.zeros_like(expanded)).astype(np.float64)
+    assert not np.allclose(scored, nothing)
+    np.testing.assert_allclose(problem.rewards(indices, expanded), -scored)
+    perplexity = problem.variant(reward="neg_perplexity")
+    np.testing.assert_allclose(perplexity.rewards(indices, expanded), -np.exp(scored))
+    baseline = problem.variant(reward_baseline="compressed")
+    np.testing.assert_allclose(baseline.rewards(indices, expanded), nothing - scored)
+    both = perplexity.variant(reward_baseline="compressed")
+    np.testing.assert_allclose(both.rewards(indices, expanded), np.exp(nothing) - np.exp(scored))
+
+
+def test_baseline_is_scored_with_the_sets_and_only_once() -> None:
+    problem = toy_problem(reward_baseline="compressed")
+    problem.rewards([0, 0, 1], one_chunk(3))
+    problem.rewards([0, 1], one_chunk(2, 1))
+    problem.compressed_log_perplexity([0, 1])
+    assert problem.reward_model.calls == [5, 2]  # type: ignore[attr-defined]
+
+
+def test_sampling() -> None:
+    problem = toy_problem([1, 6])
+    rng = np.random.default_rng(0)
+    indices = problem.sample_indices(500, rng)
+    assert set(indices.tolist()) == set(range(12))
+    budgets = problem.sample_budgets(indices, rng)
+    valid = problem.chunk_masks(indices).sum(axis=1)
+    assert {int(b) for b in budgets[valid == 6]} == {1, 2, 3, 4, 5, 6}
+    assert {int(b) for b in budgets[valid == 4]} == {1, 2, 3, 4}
+
+
+def test_a_copy_is_the_problem_itself() -> None:
+    problem = toy_problem()
+    assert copy.copy(problem) is problem
+    assert copy.deepcopy({"problem": problem})["problem"] is problem
+
+
+def test_a_variant_leaves_the_original_as_it_was() -> None:
+    problem = toy_problem(2)
+    assert problem.variant(budget=3).budget.spec == 3
+    assert problem.variant().budget.spec == problem.budget.spec == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"reward": "perplexity"}, {"reward_baseline": "mean"}, {"budget": 7}, {"count": 0}],
+)
+def test_impossible_options_are_user_errors(options: Any) -> None:
+    with pytest.raises(UserError):
+        toy_problem(**options)
+
+
+@pytest.mark.parametrize("index", [12, -1, 0.5, "a"])
+def test_window_that_is_not_there(index: Any) -> None:
+    with pytest.raises(UserError, match=r"window"):
+        toy_problem().observe([index])
+
+
+def test_padding_cannot_be_expanded() -> None:
+    with pytest.raises(ValueError, match="padding"):
+        toy_problem().log_perplexity([2], one_chunk(1, 5))
+    with pytest.raises(ValueError, match="shape"):
+        toy_problem().log_perplexity([2], one_chunk(2))

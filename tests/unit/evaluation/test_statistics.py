@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refrag_rl.evaluation.statistics import bootstrap_mean, resampling_unit
+
+
+def documents(count: int, each: int) -> list[str]:
+    return [f"d{number}" for number in range(count) for _ in range(each)]
+
+
+def width(values: np.ndarray, ids: list[str]) -> float:
+    interval = bootstrap_mean(values, ids)
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.high - interval.low
+
+
+def test_repeating_the_windows_of_each_document_does_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    once = width(values, documents(30, 1))
+    assert width(np.repeat(values, 8), documents(30, 8)) == pytest.approx(once, rel=1e-9)
+    # An interval over windows would have believed that there are 8 times as many facts.
+    assert width(np.repeat(values, 8), documents(240, 1)) < 0.5 * once
+
+
+def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(200):
+        values = np.repeat(rng.normal(size=40), 3) + 0.1 * rng.normal(size=120)
+        interval = bootstrap_mean(values, documents(40, 3), seed=trial, resamples=400)
+        assert interval.low is not None
+        assert interval.high is not None
+        hits += interval.low <= 0.0 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_documents_count_by_their_windows() -> None:
+    ids = ["long"] * 9 + ["a", "b", "c", "d"]
+    values = np.array([1.0] * 9 + [0.0] * 4)
+    assert bootstrap_mean(values, ids).mean == pytest.approx(9 / 13)
+
+
+@pytest.mark.parametrize(("count", "unit"), [(1, "windows"), (4, "windows"), (5, "documents")])
+def test_few_documents_are_resampled_by_windows(count: int, unit: str) -> None:
+    assert resampling_unit(documents(count, 3)) == unit
+
+
+def test_one_window_has_a_mean_and_no_interval() -> None:
+    interval = bootstrap_mean([2.5], ["d"])
+    assert (interval.mean, interval.low, interval.high) == (2.5, None, None)
+
+
+def test_the_seed_decides() -> None:
+    values = np.random.default_rng(2).normal(size=20)
+    first, again, other = (bootstrap_mean(values, documents(20, 1), seed=s) for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-50, 50), st.integers(1, 12), st.integers(1, 3))
+def test_equal_values_have_an_interval_of_width_zero(value: float, count: int, each: int) -> None:
+    interval = bootstrap_mean([value] * (count * each), documents(count, each), resamples=50)
+    assert interval.mean == pytest.approx(value)
+    if count * each > 1:
+        assert interval.low == pytest.approx(value)
+        assert interval.high == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [([], []), ([1.0, float("nan")], ["a", "b"]), ([float("inf")], ["a"]), ([1.0], ["a", "b"])],
+)
+def test_values_without_a_mean_are_refused(values: list[float], ids: list[str]) -> None:
+    with pytest.raises(ValueError, match="values"):
+        bootstrap_mean(values, ids)

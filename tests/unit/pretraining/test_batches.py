@@ -1,0 +1,106 @@
+"""Training batches: functions of seed and step, of one shape, with the chunks they promise."""
+
+import numpy as np
+import pytest
+import torch
+
+from refrag_rl.corpora.contiguous import ContiguousWindows
+from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.recall import RecallWindows
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.pretraining.batches import (
+    INDEFINITE,
+    Batch,
+    MixtureBatches,
+    Part,
+    ReconstructionBatches,
+    choose_chunks,
+)
+from refrag_rl.pretraining.curriculum import Curriculum
+from refrag_rl.pretraining.trainer import positions
+from tests.tiny_models import byte_level_tokenizer
+
+K = 4
+
+
+@pytest.fixture(scope="module")
+def corpus() -> TokenizedCorpus:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"w{n}" for n in rng.integers(0, 99, 400)) for _ in range(4)]
+    documents = [Document(f"d{number}", "x", text) for number, text in enumerate(texts)]
+    return TokenizedCorpus(documents, byte_level_tokenizer())
+
+
+@pytest.fixture
+def mixture(corpus: TokenizedCorpus) -> MixtureBatches:
+    keys = {"chunk_size": K, "count": INDEFINITE, "with_texts": False, "context_length": 32}
+    contiguous = ContiguousWindows(corpus, prompt_length=3, output_length=9, **keys)
+    recall = RecallWindows(corpus, passage_length=16, prompt_length=4, output_length=8, **keys)
+    return MixtureBatches(
+        [
+            Part("contiguous", contiguous, 1.0, "mixed", 0.5),
+            Part("recall", recall, 1.0, "all", 0.0),
+            Part("copy", contiguous, 1.0, "none", 0.0, reconstructs=True),
+        ],
+        batch_tokens=200,
+        seed=3,
+        expanded_fraction=(0.25, 0.75),
+    )
+
+
+def same(left: Batch, right: Batch) -> bool:
+    return left.name == right.name and all(
+        torch.equal(getattr(left, name), getattr(right, name))
+        for name in ("context_ids", "expanded", "prompt_ids", "output_ids")
+    )
+
+
+def test_batch_is_a_function_of_its_step(mixture: MixtureBatches) -> None:
+    again = [mixture(step, 0.0) for step in range(12)]
+    assert all(same(mixture(step, 0.9), again[step]) for step in reversed(range(12)))
+    assert not same(again[0], again[1])
+
+
+def test_batches_keep_the_budget_of_tokens_and_need_no_padding(mixture: MixtureBatches) -> None:
+    names = set()
+    for step in range(40):
+        batch = mixture(step, 0.0)
+        names.add(batch.name.split("-")[0])
+        assert positions(batch) <= 200
+        counts = batch.expanded.sum(1)
+        assert (counts == counts[0]).all()
+        chunks = batch.expanded.shape[1]
+        if batch.name == "recall":
+            assert counts[0] == chunks
+        elif batch.name == "contiguous":
+            assert 0.25 * chunks <= counts[0] <= 0.75 * chunks
+        else:
+            assert counts[0] == 0
+            assert torch.equal(batch.output_ids, batch.context_ids.flatten(1))
+    assert names == {"contiguous", "recall", "reconstruction"}
+
+
+def test_reconstruction_follows_the_curriculum(corpus: TokenizedCorpus) -> None:
+    curriculum = Curriculum(16)
+    sources = [
+        ContiguousWindows(
+            corpus, chunk_size=K, context_length=size * K, output_length=1, count=INDEFINITE
+        )
+        for size in curriculum.sizes
+    ]
+    batches = ReconstructionBatches(sources, curriculum=curriculum, batch_tokens=300, seed=0)
+    early = np.mean([batches(step, 0.0).context_ids.shape[1] for step in range(60)])
+    late = np.mean([batches(step, 0.99).context_ids.shape[1] for step in range(60)])
+    assert early < late
+
+
+def test_chosen_chunks_are_as_many_as_asked_and_often_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    runs = []
+    for _ in range(300):
+        chosen = choose_chunks(32, 6, rng)
+        assert chosen.sum() == 6
+        runs.append(int((np.diff(np.flatnonzero(chosen)) == 1).sum()))
+    assert choose_chunks(5, 5, rng).all() and not choose_chunks(5, 0, rng).any()
+    assert np.mean(runs) > 1.5
+    assert min(runs) == 0

@@ -1,0 +1,69 @@
+"""The geometric curriculum against the paper's Table 8 and its own definition."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refrag_rl.pretraining.curriculum import (
+    Curriculum,
+    curriculum_table,
+    data_point_sizes,
+    geometric_counts,
+)
+
+
+def test_ends_of_the_published_rows_follow_from_first_term_and_total() -> None:
+    shortest = geometric_counts(1333, 2000, 9)
+    assert round(shortest[0]) == 1333 and round(shortest[-1]) == 0
+    longest = geometric_counts(1, 8000, 9)
+    assert round(longest[0]) == 1
+    assert abs(longest[-1] - 5259) < 1
+
+
+@given(first=st.floats(0.01, 100), factor=st.floats(1.0, 1e4), stages=st.integers(2, 12))
+def test_sequence_is_geometric_and_keeps_its_sum(first: float, factor: float, stages: int) -> None:
+    total = first * factor
+    counts = geometric_counts(first, total, stages)
+    assert counts[0] == pytest.approx(first)
+    assert counts.sum() == pytest.approx(total, rel=1e-6)
+    if counts[1] > 1e-6:
+        ratios = counts[1:] / counts[:-1]
+        assert np.allclose(ratios, ratios[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("first", "total", "stages"), [(0, 5, 3), (6, 5, 3), (1, 5, 0), (1, 5, 1)])
+def test_impossible_sequences_are_refused(first: float, total: float, stages: int) -> None:
+    with pytest.raises(ValueError, match="sum"):
+        geometric_counts(first, total, stages)
+
+
+def test_sizes_double_up_to_the_longest() -> None:
+    assert data_point_sizes(32) == [1, 2, 4, 8, 16, 32]
+    assert data_point_sizes(20) == [1, 2, 4, 8, 16, 20]
+    assert data_point_sizes(1) == [1]
+
+
+def test_rows_keep_their_totals_and_turn_from_short_to_long() -> None:
+    totals = [2000.0, 2000, 2000, 4000, 4000, 4000, 8000, 8000, 8000]
+    table = curriculum_table(totals, 9)
+    assert np.allclose(table.sum(1), totals)
+    assert (np.diff(table[0]) < 0).all() and (np.diff(table[-1]) > 0).all()
+    assert table[:, 0].argmax() == 0 and table[:, -1].argmax() == 8
+
+
+def test_share_of_long_data_points_grows_with_progress() -> None:
+    curriculum = Curriculum(32)
+    means = [
+        float(curriculum.shares(progress) @ np.array(curriculum.sizes))
+        for progress in np.linspace(0, 0.999, 9)
+    ]
+    assert all(a < b for a, b in pairwise(means))
+    assert curriculum.shares(0.5).sum() == pytest.approx(1)
+
+
+def test_one_stage_is_no_curriculum() -> None:
+    curriculum = Curriculum(32, stages=1)
+    assert np.array_equal(curriculum.shares(0.0), curriculum.shares(0.99))
