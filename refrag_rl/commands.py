@@ -52,6 +52,8 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         # Caught here, too: Hydra writes a line of its own about every Exception that passes it.
         with _user_errors(config_name):
             check_keys(config)
+            # Missing values and wrong interpolations are found before anything is loaded.
+            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             task(config)
 
     main = hydra.main(

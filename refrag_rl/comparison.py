@@ -74,7 +74,11 @@ def build_columns(
     columns: dict[int, Column] = {}
     specs: list[BudgetSpec] = [*(f"{rate:g}x" for rate in rates), *budgets]
     for spec in specs:
-        budget = Budget.parse(spec, chunk_size=chunk_size, num_chunks=num_chunks)
+        try:
+            budget = Budget.parse(spec, chunk_size=chunk_size, num_chunks=num_chunks)
+        except UserError as error:
+            key = "rates" if isinstance(spec, str) else "budgets"
+            raise UserError(f"{key} to compare at: {error}") from error
         column = _column(budget, chunk_size, num_chunks)
         columns.setdefault(column.chunks, column)
     if not columns:

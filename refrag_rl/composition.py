@@ -298,9 +298,15 @@ def _make(name: str, options: dict[str, Any], **objects: Any) -> Any:
         raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")
     partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
     try:
-        inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **objects)
+        signature = inspect.signature(partial.func)
+    except ValueError as error:
+        raise UserError(
+            f"{name}._target_={options['_target_']} is no class that can be used here"
+        ) from error
+    try:
+        signature.bind(*partial.args, **partial.keywords, **objects)
     except TypeError as error:
-        allowed = set(inspect.signature(partial.func).parameters) - set(objects)
+        allowed = set(signature.parameters) - set(objects)
         raise UserError(
             f"{name}={options['_target_']}: {error}\nits options: {', '.join(sorted(allowed))}"
         ) from error

@@ -36,19 +36,20 @@ def evaluate(config: DictConfig) -> None:
     console = Console(highlight=False)
     folder = choose_run_folder(config, "evaluate")
     split = evaluation_split(config.corpus, learns=False)
-    refrag = build_refrag(config.refrag)
-    heuristics, policies = build_selectors(
-        list(config.selectors), refrag.reward_model.embedding_size
-    )
-    windows = build_windows(
-        config.windows,
-        load_documents(config.corpus),
-        split,
-        refrag,
-        count=config.count,
-        seed=config.seed,
-        each_domain=True,
-    )
+    with console.status("loading model and corpus"):
+        refrag = build_refrag(config.refrag)
+        heuristics, policies = build_selectors(
+            list(config.selectors), refrag.reward_model.embedding_size
+        )
+        windows = build_windows(
+            config.windows,
+            load_documents(config.corpus),
+            split,
+            refrag,
+            count=config.count,
+            seed=config.seed,
+            each_domain=True,
+        )
     columns = build_columns(
         list(config.rates),
         list(config.budgets),

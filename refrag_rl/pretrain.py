@@ -12,142 +12,25 @@ events, and at the end ``model/``, which ``refrag.path`` takes.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import cast
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from torch.utils.tensorboard import SummaryWriter
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from omegaconf import DictConfig
 
 from refrag_rl.commands import run_command
-from refrag_rl.corpora.documents import Document
-from refrag_rl.corpora.tokenized import TokenizedCorpus
-from refrag_rl.errors import UserError
-from refrag_rl.modeling.checkpoint import join_refrag, save_refrag
-from refrag_rl.pretraining.card import LICENCES, model_card
-from refrag_rl.pretraining.progress import show_stages
-from refrag_rl.pretraining.recipe import Recipe, load_documents
-from refrag_rl.pretraining.settings import PretrainConfig, register
-from refrag_rl.pretraining.tokenizer import train_tokenizer
-from refrag_rl.pretraining.validation import Validation
-from refrag_rl.run_folder import describe_circumstances
-
-
-def main() -> None:
-    """Run the command."""
-    register()
-    run_command(pretrain, "pretrain")
 
 
 def pretrain(config: DictConfig) -> None:
     """Pre-train as the config says, from where the run in ``output`` was left.
 
+    Args:
+        config: As composed from ``refrag_rl/conf/pretrain.yaml``.
+
     Raises:
         UserError: There is no text, or ``output`` holds a run with another config.
     """
-    settings = OmegaConf.to_object(config)
-    assert isinstance(settings, PretrainConfig)
-    folder = Path(settings.output)
-    _claim(folder, OmegaConf.to_yaml(config))
-    train_documents = load_documents(settings.data, "train")
-    validation_documents = load_documents(settings.data, "validation")
-    tokenizer = _tokenizer(settings, train_documents, folder / "tokenizer")
-    train = TokenizedCorpus(train_documents, tokenizer)
-    validation = TokenizedCorpus(validation_documents, tokenizer)
-    print(
-        f"{len(train)} documents, {train.num_tokens / 1e6:.1f}M tokens; "
-        f"{validation.num_tokens / 1e6:.1f}M to validate on"
-    )
-    with SummaryWriter(str(folder)) as writer, show_stages() as show:
-        recipe = Recipe(
-            settings,
-            tokenizer,
-            train=train,
-            validation=validation,
-            folder=folder,
-            writer=writer,
-            show=show,
-        )
-        model = recipe.run()
-    figures = Validation(
-        validation,
-        chunk_size=settings.model.chunk_size,
-        count=settings.validation_windows,
-        with_chunks=True,
-        bfloat16=False,
-    )(model)
-    (folder / "metrics.json").write_text(json.dumps(dict(figures), indent=2), encoding="utf-8")
-    model.bfloat16()
-    card = model_card(
-        name=folder.name,
-        config_yaml=OmegaConf.to_yaml(config),
-        command=" ".join(["python -m refrag_rl.pretrain", *HydraConfig.get().overrides.task]),
-        circumstances=describe_circumstances(),
-        tokens=recipe.trained_positions(),
-        parameters={
-            part: sum(p.numel() for p in getattr(model, part).parameters())
-            for part in ("encoder", "projector", "decoder")
-        },
-        figures=figures,
-        documents=_sources(train),
-        validation_windows=settings.validation_windows,
-    )
-    save_refrag(folder / "model", join_refrag(model, tokenizer), card=card)
-    _print_figures(figures)
-    print(f"model: {folder / 'model'}  (use it with refrag.path={folder / 'model'})")
+    # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.pretraining.run import run_pretraining
 
-
-def _claim(folder: Path, config: str) -> None:
-    """Make the run's folder, or check that it holds a run with the same config."""
-    path = folder / "config.yaml"
-    if path.exists():
-        if path.read_text(encoding="utf-8") != config:
-            raise UserError(
-                f"output={folder}: it holds a run with another config. "
-                "Give the same options to go on with it, or another folder."
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"output={folder}: the folder is not empty. Give a new one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / "config.yaml.new"
-    fresh.write_text(config, encoding="utf-8")
-    os.replace(fresh, path)
-
-
-def _tokenizer(
-    settings: PretrainConfig, documents: list[Document], folder: Path
-) -> PreTrainedTokenizerFast:
-    if isinstance(settings.model.decoder, str):
-        return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(settings.model.decoder))
-    if not folder.exists():
-        tokenizer = train_tokenizer(
-            documents,
-            vocabulary_size=settings.tokenizer.vocabulary_size,
-            share=settings.tokenizer.share,
-            seed=settings.seed,
-        )
-        tokenizer.save_pretrained(folder)
-    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
-
-
-def _sources(corpus: TokenizedCorpus) -> list[str]:
-    lines = []
-    for domain in corpus.domains:
-        part = corpus.of_domain(domain)
-        line = f"{domain}: {len(part)} documents, {part.num_tokens / 1e6:.1f} million tokens"
-        lines.append(f"{line}; {LICENCES[domain]}" if domain in LICENCES else line)
-    return lines
-
-
-def _print_figures(figures: Mapping[str, float]) -> None:
-    for name, value in figures.items():
-        print(f"  {name:40} {value:.3f} nats per token")
+    run_pretraining(config)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(pretrain, "pretrain")

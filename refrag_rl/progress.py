@@ -35,6 +35,7 @@ class ProgressReport:
         self._clock = clock
         self._started = clock()
         self._last_line = self._started
+        self._before = 0
         self._done = 0
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -63,6 +64,11 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.stop()
 
+    def begin_at(self, done: int) -> None:
+        """Take it that so many were done before: neither they nor the time so far make the rate."""
+        self._before = done
+        self._started = self._clock()
+
     def advance(self, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
         """Show progress.
 
@@ -73,7 +79,7 @@ class ProgressReport:
         """
         now = self._clock()
         elapsed = now - self._started
-        rate = done / elapsed if elapsed > 0 else 0.0
+        rate = (done - self._before) / elapsed if elapsed > 0 else 0.0
         shown = [f"{rate:.1f} {self._unit}/s"]
         shown += [f"{name} {value:.3f}" for name, value in (figures or {}).items()]
         text = ", ".join(shown)

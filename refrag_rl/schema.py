@@ -13,6 +13,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from refrag_rl.pretraining.settings import PretrainConfig
+
 
 class PromptPosition(Enum):
     """Where the prompt stands."""
@@ -158,6 +160,8 @@ class TrainConfig(CommonConfig):
     env: EnvSection = field(default_factory=EnvSection)
     budget: Any = MISSING
     train_count: int = MISSING
+    save_every: int = MISSING
+    resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
 
@@ -185,6 +189,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="evaluate", node=EvaluateConfig, package="_global_")
+    store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
     store.store(group="schema", name="benchmark", node=BenchmarkConfig, package="_global_")
     for name, section in (
         ("contiguous", ContiguousSection),

@@ -1,6 +1,7 @@
 """``python -m refrag_rl.train agent=ppo``: train an agent, then compare it with the heuristics.
 
-With a heuristic as the agent nothing is trained. ``--help`` shows the settings, ``refrag_rl/conf``
+With a heuristic as the agent nothing is trained. ``resume=RUN_FOLDER`` goes on with a run that was
+stopped. ``--help`` shows the settings, ``refrag_rl/conf``
 explains them.
 """
 
@@ -22,11 +23,23 @@ def train(config: DictConfig) -> None:
         UserError: The config asks for something that does not exist or does not fit.
     """
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.resuming import finished_tables, resumed_run
     from refrag_rl.run_folder import shown
     from refrag_rl.training import prepare
 
     console = Console(highlight=False)
-    run = prepare(config)
+    folder = None
+    if config.resume is not None:
+        folder, config = resumed_run(config.resume)
+        tables = finished_tables(folder)
+        for table in tables:
+            console.print()
+            console.print(table)
+        if tables:
+            console.print(f"\nrun: {shown(folder)} is finished", soft_wrap=True, markup=False)
+            return
+    with console.status("loading model and corpus"):
+        run = prepare(config, folder)
     run.learn(console)
     run.compare(console)
     console.print(f"\nrun: {shown(run.folder)}", soft_wrap=True, markup=False)

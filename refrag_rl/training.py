@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,10 @@ from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.monitoring import TrainingMonitor
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import choose_run_folder, create_run_folder
+from refrag_rl.training_state import Checkpoint
 
 TENSORBOARD_FOLDER = "tensorboard"
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 @dataclass
@@ -43,12 +45,16 @@ class Learning:
         env: On windows of the split ``train``.
         comparator: On windows of the split ``validation``.
         eval_every: Training rewards between two comparisons.
+        save_every: Training rewards between two checkpoints.
+        forget: Empties the caches of scores.
     """
 
     agent: Agent
     env: SelectiveExpansionVectorEnv
     comparator: Comparator
     eval_every: int
+    save_every: int
+    forget: Callable[[], None]
 
 
 @dataclass
@@ -73,20 +79,30 @@ class TrainingRun:
         return self.learning is not None
 
     def learn(self, console: Console) -> None:
-        """Train the agent and save its policy; nothing for a heuristic."""
+        """Train the agent, from its checkpoint if there is one, and save its policy.
+
+        Nothing for a heuristic.
+
+        Raises:
+            UserError: The checkpoint is damaged.
+        """
         if self.learning is None:
             return
-        agent, comparator = self.learning.agent, self.learning.comparator
-        label = f"training {agent.name}"
-        with (
-            ProgressReport(console, label, "rewards") as progress,
-            TrainingMonitor(
-                self.folder / TENSORBOARD_FOLDER, comparator, progress, self.learning.eval_every
-            ) as monitor,
-        ):
+        agent = self.learning.agent
+        with TrainingMonitor(
+            self.folder / TENSORBOARD_FOLDER,
+            self.learning.comparator,
+            self.learning.eval_every,
+            checkpoint=Checkpoint(self.folder / CHECKPOINT_FOLDER),
+            save_every=self.learning.save_every,
+            forget=self.learning.forget,
+        ) as monitor:
             if self.learning.eval_every:
-                monitor.compare_heuristics()
-            agent.learn(self.learning.env, monitor)
+                with ProgressReport(console, "heuristics, validation", "selections") as progress:
+                    monitor.compare_heuristics(progress)
+            with ProgressReport(console, f"training {agent.name}", "rewards") as progress:
+                monitor.progress = progress
+                agent.learn(self.learning.env, monitor)
         agent.save(self.folder / POLICY_FOLDER)
 
     def compare(self, console: Console) -> None:
@@ -102,18 +118,19 @@ class TrainingRun:
             console.print(table)
 
 
-def prepare(config: DictConfig) -> TrainingRun:
+def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     """Check and load everything, and make the run's folder last.
 
     Args:
         config: As composed from ``refrag_rl/conf/train.yaml``.
+        resumed: Folder of the run that is gone on with; ``None``: a new one, as the config says.
 
     Raises:
         UserError: Something does not exist or does not fit; no folder was made.
     """
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
-    folder = choose_run_folder(config, agent.name)
+    folder = resumed or choose_run_folder(config, agent.name)
     heuristics = _heuristics(config.evaluation.heuristics, agent)
     split = evaluation_split(config.corpus, learns=learns)
     refrag = build_refrag(config.refrag)
@@ -122,7 +139,8 @@ def prepare(config: DictConfig) -> TrainingRun:
     learning = None
     if isinstance(agent, Agent):
         learning = _learning(config, agent, documents, refrag, heuristics)
-    create_run_folder(folder, config, command="train")
+    if resumed is None:
+        create_run_folder(folder, config, command="train")
     return TrainingRun(folder, agent, learning, comparator)
 
 
@@ -165,7 +183,12 @@ def _learning(
     comparator = _comparator(
         config, documents, "validation", refrag, heuristics, evaluation.validation_count
     )
-    return Learning(agent, env, comparator, evaluation.eval_every)
+
+    def forget() -> None:
+        problem.clear()
+        refrag.reward_model.clear()
+
+    return Learning(agent, env, comparator, evaluation.eval_every, config.save_every, forget)
 
 
 def _comparator(

@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -90,7 +89,7 @@ class Grpo(LearningAgent):
         self,
         *,
         policy: Mapping[str, Any] | None = None,
-        total_rewards: int = 40_000,
+        total_rewards: int = 8_000,
         group_size: int = 8,
         windows_per_update: int = 16,
         epochs: int = 2,
@@ -98,7 +97,7 @@ class Grpo(LearningAgent):
         clip_range: float = 0.2,
         normalize_spread: bool = True,
         spread_threshold: float = 1e-3,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         learning_rate_schedule: str = "linear",
         entropy_coef: float = 0.0,
         max_grad_norm: float = 1.0,
@@ -132,13 +131,11 @@ class Grpo(LearningAgent):
         problem: Problem = env.problem
         policy = self._start(problem.embedding_size)
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
-        rewards_per_update = self.group_size * self.windows_per_update
-        for update in range(math.ceil(self.total_rewards / rewards_per_update)):
-            # A generator of its own for each update: what is drawn depends on nothing but the seed
-            # and the update's number.
-            rng = np.random.default_rng([self.seed, update])
+        training = self._begin(monitor, policy, optimizer)
+        while training.done < self.total_rewards:
+            rng = self._rng(training)
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_after(update * rewards_per_update)
+                group["lr"] = self._learning_rate_after(training.done)
             with Stopwatch() as stopwatch:
                 batch = self.collect(policy, problem, rng)
                 scalars = self.improve(policy, optimizer, batch)
@@ -152,7 +149,8 @@ class Grpo(LearningAgent):
                 batch.rewards.mean(-1)[few],
                 rng,
             )
-            self._report(monitor, (update + 1) * rewards_per_update, scalars)
+            training.advance(batch.rewards.size)
+            self._report(monitor, training, scalars)
 
     def collect(
         self, policy: PointerPolicy, problem: Problem, rng: np.random.Generator
@@ -236,11 +234,11 @@ class Grpo(LearningAgent):
         return {
             "reward/mean": float(batch.rewards.mean()),
             "reward/log_perplexity": float(batch.log_perplexity.mean()),
-            "train/loss": loss,
-            "train/entropy": mean_entropy,
-            "train/clip_fraction": clip_fraction,
-            "train/approximate_kl": kl,
-            "train/grad_norm": grad_norm,
-            "train/learning_rate": float(optimizer.param_groups[0]["lr"]),
-            "train/groups_without_spread": 1 - float(has_spread.float().mean()),
+            "policy/loss": loss,
+            "policy/entropy": mean_entropy,
+            "policy/clip_fraction": clip_fraction,
+            "policy/approximate_kl": kl,
+            "policy/grad_norm": grad_norm,
+            "policy/learning_rate": float(optimizer.param_groups[0]["lr"]),
+            "policy/groups_without_spread": 1 - float(has_spread.float().mean()),
         }

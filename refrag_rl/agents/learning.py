@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,28 @@ from refrag_rl.observation import Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
 LearningRateSchedule = Literal["constant", "linear"]
+
+
+@dataclass
+class Training:
+    """A training under way. With the seed, these four decide everything that follows.
+
+    Attributes:
+        policy: What is trained.
+        optimizer: Of the policy.
+        update: Updates made.
+        done: Training rewards seen.
+    """
+
+    policy: PointerPolicy
+    optimizer: torch.optim.Optimizer
+    update: int
+    done: int
+
+    def advance(self, rewards: int) -> None:
+        """Count an update that saw so many rewards."""
+        self.update += 1
+        self.done += rewards
 
 
 class LearningAgent(ABC):
@@ -117,8 +140,21 @@ class LearningAgent(ABC):
                 f"the policy loaded reads chunk embeddings of width "
                 f"{self.selector.policy.config.embedding_size}, this REFRAG gives {embedding_size}"
             )
-        self.selector.training.update({"seed": self.seed, "training_rewards": 0})
         return self.selector.policy
+
+    def _begin(
+        self, monitor: Monitor, policy: PointerPolicy, optimizer: torch.optim.Optimizer
+    ) -> Training:
+        """Return the training, where it begins or where the monitor kept it."""
+        progress = monitor.restore(policy, optimizer)
+        training = Training(policy, optimizer, progress.get("update", 0), progress.get("done", 0))
+        facts = {"seed": self.seed, "training_rewards": training.done}
+        self._trained().training.update(facts)
+        return training
+
+    def _rng(self, training: Training) -> np.random.Generator:
+        """Return the generator of an update: its draws depend on seed and update alone."""
+        return np.random.default_rng([self.seed, training.update])
 
     def _learning_rate_after(self, done: int) -> float:
         """Return the learning rate once ``done`` rewards have been seen."""
@@ -126,8 +162,9 @@ class LearningAgent(ABC):
             return self.learning_rate
         return self.learning_rate * max(0.0, 1 - done / self.total_rewards)
 
-    def _report(self, monitor: Monitor, done: int, scalars: Mapping[str, float]) -> None:
-        """Tell the monitor of an update; evaluate where that is due."""
+    def _report(self, monitor: Monitor, training: Training, scalars: Mapping[str, float]) -> None:
+        """Tell the monitor of an update; evaluate and keep the state where that is due."""
+        done = training.done
         self._trained().training["training_rewards"] = done
         monitor.record(done, scalars)
         shown = ("reward/mean", "reward/log_perplexity", "reward/rewards_per_second")
@@ -138,6 +175,9 @@ class LearningAgent(ABC):
         )
         if monitor.should_evaluate(done):
             monitor.evaluate(self, done)
+        if monitor.should_save(done):
+            progress = {"update": training.update, "done": done}
+            monitor.save(training.policy, training.optimizer, progress)
 
 
 def difference_to_reference(

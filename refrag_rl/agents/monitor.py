@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
     from refrag_rl.agents.selector import Selector
 
 
@@ -35,6 +38,31 @@ class Monitor(Protocol):
         """Evaluate the agent as it is now."""
         ...
 
+    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, int]:
+        """Put what ``save`` kept of an interrupted training into policy and optimizer.
+
+        Returns:
+            The progress that ``save`` was given; empty where the training begins.
+
+        Raises:
+            UserError: What was kept is damaged, or of another policy.
+        """
+        ...
+
+    def should_save(self, done: int) -> bool:
+        """Return whether the state of the training is to be kept."""
+        ...
+
+    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
+        """Keep the state, so that the training can go on from here.
+
+        Args:
+            policy: What is trained.
+            optimizer: Its optimizer.
+            progress: How far the training is; ``done`` is its rewards.
+        """
+        ...
+
 
 class NullMonitor:
     """Discards everything."""
@@ -52,4 +80,15 @@ class NullMonitor:
         return False
 
     def evaluate(self, selector: Selector, done: int) -> None:
+        """Do nothing."""
+
+    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, int]:
+        """Return nothing: every training begins."""
+        return {}
+
+    def should_save(self, done: int) -> bool:
+        """Return false: nothing is ever kept."""
+        return False
+
+    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
         """Do nothing."""

@@ -11,6 +11,8 @@
    is one decision in parts); the update's size is counted in episodes, the unit of every agent
    here; the learning rate may fall over the whole training although each update is a call of its
    own.
+4. Episodes start anew with each update, so that a training can be resumed between two of them.
+   Those that an update cuts off are not scored; the state's value stands in for their reward.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from refrag_rl.agents.selector import Problem, VectorView
 RewardTiming = Literal["terminal", "per_step"]
 
 BUDGET_SAMPLES = 256
-"""Windows from which the mean length of an episode is estimated."""
+"""Windows from which the lengths of episodes are estimated."""
 
 
 class Episodes(NamedTuple):
@@ -83,7 +85,8 @@ class Ppo(LearningAgent):
         policy: Options of ``PointerConfig``; None: the defaults.
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this
-            times the mean budget over the number of environments.
+            times the mean budget over the number of environments, but no less than the longest
+            episode.
         minibatches: Parts that an update's steps are cut into (``batch_size``).
         epochs: Passes over an update's steps (``n_epochs``).
         clip_range: ``eps`` of the ratio (arXiv 1707.06347, equation 7).
@@ -113,7 +116,7 @@ class Ppo(LearningAgent):
         self,
         *,
         policy: Mapping[str, Any] | None = None,
-        total_rewards: int = 40_000,
+        total_rewards: int = 8_000,
         episodes_per_update: int = 128,
         minibatches: int = 1,
         epochs: int = 4,
@@ -163,18 +166,17 @@ class Ppo(LearningAgent):
         problem: Problem = env.problem
         model = self._make_model(env)
         recorder = EpisodeRecorder()
-        steps = model.n_steps * env.num_envs
-        done = update = 0
-        while done < self.total_rewards:
-            # SB3 draws from the global generators; seeded here, an update's draws depend on nothing
-            # but the seed and the update's number.
-            rng = np.random.default_rng([self.seed, update])
+        training = self._begin(monitor, self._trained().policy, model.policy.optimizer)
+        while training.done < self.total_rewards:
+            rng = self._rng(training)
+            # SB3 draws from the global generators.
             set_random_seed(int(rng.integers(2**31)))
-            model.lr_schedule = _constant(self._learning_rate_after(done))
+            model.env.seed(int(rng.integers(2**31)))
+            model.lr_schedule = _constant(self._learning_rate_after(training.done))
             with Stopwatch() as stopwatch:
-                model.learn(steps, recorder, reset_num_timesteps=update == 0)
+                model.learn(model.n_steps * env.num_envs, recorder)
             episodes = recorder.take(problem.num_chunks)
-            done, update = done + len(episodes.indices), update + 1
+            training.advance(len(episodes.indices))
             if len(episodes.indices):
                 figures = model.logger.name_to_value
                 scalars = _scalars(problem, episodes, figures, stopwatch.seconds)
@@ -187,7 +189,7 @@ class Ppo(LearningAgent):
                     problem.rewards(episodes.indices[few], episodes.expanded[few]),
                     rng,
                 )
-                self._report(monitor, done, scalars)
+                self._report(monitor, training, scalars)
 
     def _make_model(self, env: VectorView) -> MaskablePPO:
         """Return the algorithm, on the view of the environment that it needs."""
@@ -201,8 +203,10 @@ class Ppo(LearningAgent):
         )
         rng = np.random.default_rng(self.seed)
         sample = problem.sample_indices(BUDGET_SAMPLES, rng)
-        mean_budget = float(problem.sample_budgets(sample, rng).mean())
-        n_steps = max(2, round(self.episodes_per_update * mean_budget / env.num_envs))
+        budgets = problem.sample_budgets(sample, rng)
+        steps = round(self.episodes_per_update * float(budgets.mean()) / env.num_envs)
+        # At least as many as the longest episode, so that every episode can end in an update.
+        n_steps = max(2, steps, int(budgets.max()))
         model = MaskablePPO(
             MaskablePointerPolicy,
             view,
@@ -252,11 +256,11 @@ def _scalars(
         "reward/mean": float(rewards.mean()),
         "reward/log_perplexity": float(episodes.log_perplexity.mean()),
         "reward/rewards_per_second": len(rewards) / seconds,
-        "train/loss": float(figures["train/loss"]),
-        "train/entropy": -float(figures["train/entropy_loss"]),
-        "train/clip_fraction": float(figures["train/clip_fraction"]),
-        "train/approximate_kl": float(figures["train/approx_kl"]),
-        "train/value_loss": float(figures["train/value_loss"]),
-        "train/explained_variance": float(figures["train/explained_variance"]),
-        "train/learning_rate": float(figures["train/learning_rate"]),
+        "policy/loss": float(figures["train/loss"]),
+        "policy/entropy": -float(figures["train/entropy_loss"]),
+        "policy/clip_fraction": float(figures["train/clip_fraction"]),
+        "policy/approximate_kl": float(figures["train/approx_kl"]),
+        "policy/value_loss": float(figures["train/value_loss"]),
+        "policy/explained_variance": float(figures["train/explained_variance"]),
+        "policy/learning_rate": float(figures["train/learning_rate"]),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +85,8 @@ class PassageIndex:
         terms = lookup[passages]
         ids = [row[row >= 0].tolist() for row in terms]
         vocabulary = {str(term): term for term in range(len(kept))}
+        # bm25s reports each index at level DEBUG, and sets its logger to that level itself.
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         self._retriever = bm25s.BM25(method="lucene")
         self._retriever.index(
             bm25s.tokenization.Tokenized(ids=ids, vocab=vocabulary), show_progress=False

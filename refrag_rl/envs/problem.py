@@ -108,6 +108,11 @@ class ExpansionProblem:
         )
         return other
 
+    def clear(self) -> None:
+        """Forget all that the reward model said; its own caches stay as they are."""
+        self._observed.clear()
+        self._compressed.clear()
+
     def __len__(self) -> int:
         """Return how many windows there are."""
         return len(self.windows)

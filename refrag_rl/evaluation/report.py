@@ -10,6 +10,10 @@ from pathlib import Path
 from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.plots import comparison_figure
 
+ROWS_FILE = "comparison.json"
+LAST_FILE = "comparison.png"
+"""Written last: where it is, the comparison is complete."""
+
 COLUMNS: tuple[str, ...] = tuple(Row.__annotations__)
 
 
@@ -25,9 +29,9 @@ def write_comparison(folder: Path, rows: Sequence[Row], highlighted: Iterable[st
         ValueError: A row holds NaN or infinity, which JSON cannot hold.
     """
     text = json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    (folder / ROWS_FILE).write_text(text + "\n", encoding="utf-8")
     with (folder / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    comparison_figure(rows, highlighted).savefig(folder / "comparison.png")
+    comparison_figure(rows, highlighted).savefig(folder / LAST_FILE)

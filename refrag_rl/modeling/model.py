@@ -115,6 +115,7 @@ class RefragForCausalLM(PreTrainedModel):
         """
         encoder = load_part(AutoModel, encoder, dtype)
         decoder = load_part(AutoModelForCausalLM, decoder, dtype)
+        # Copies: a composite configuration writes into those that it is made of.
         config = RefragConfig(
             encoder=copy.deepcopy(encoder.config),
             decoder=copy.deepcopy(decoder.config),

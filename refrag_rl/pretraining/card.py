@@ -63,8 +63,8 @@ def model_card(
         "## Held-out losses",
         "",
         f"Mean negative log-likelihood of the output, nats per token, on {validation_windows} "
-        "windows of each kind and domain, cut from the validation documents (`s = 512`; the values of "
-        "`windows=...` else). `full`: all context as tokens. `compressed`: all context as chunk "
+        "windows of each kind and domain, of the validation documents (`s = 512`, else the "
+        "defaults of `windows=...`). `full`: all context as tokens. `compressed`: all context as chunk "
         "embeddings. `random`: a fifth of the chunks as tokens.",
         "",
         *_table(figures),

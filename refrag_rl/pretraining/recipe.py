@@ -29,6 +29,7 @@ from refrag_rl.pretraining.batches import (
 )
 from refrag_rl.pretraining.checkpointing import StageCheckpoint
 from refrag_rl.pretraining.curriculum import Curriculum
+from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers
 from refrag_rl.pretraining.settings import (
@@ -78,9 +79,12 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Refr
     An encoder from scratch that is as wide as the decoder starts from the decoder's token
     embeddings (``start_encoder``) once these are trained.
     """
+    decoder = _load_or_make(model.decoder, AutoModelForCausalLM, tokenizer)
+    if model.induction_start:
+        start_with_induction(decoder, embedding_scale=model.embedding_scale)
     return RefragForCausalLM.from_encoder_decoder(
         _load_or_make(model.encoder, AutoModel, tokenizer),
-        _load_or_make(model.decoder, AutoModelForCausalLM, tokenizer),
+        decoder,
         model.chunk_size,
         encoder_pooling=cast(Any, model.encoder_pooling),
         shared_tokenizer=True,
@@ -202,7 +206,7 @@ class Recipe:
             settings=StageSettings(
                 name=name,
                 steps=stage.steps,
-                warmup=config.warmup,
+                warmup=stage.warmup,
                 final_learning_rate=stage.final_learning_rate,
                 max_gradient_norm=config.max_gradient_norm,
                 log_every=config.log_every,

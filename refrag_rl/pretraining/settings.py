@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 
@@ -48,6 +47,8 @@ class ModelSection:
 
     chunk_size: int = MISSING
     encoder_pooling: str = MISSING
+    induction_start: bool = MISSING
+    embedding_scale: float = MISSING
     decoder: Any = MISSING
     encoder: Any = MISSING
 
@@ -70,6 +71,7 @@ class StageSection:
 
     steps: int = MISSING
     batch_tokens: int = MISSING
+    warmup: float = MISSING
     optimizer: Optimizer = MISSING
     learning_rate: float = MISSING
     muon_learning_rate: float = MISSING
@@ -96,7 +98,6 @@ class PretrainConfig:
     language_modelling: StageSection = field(default_factory=StageSection)
     reconstruction: ReconstructionSection = field(default_factory=ReconstructionSection)
     continual: StageSection = field(default_factory=StageSection)
-    warmup: float = MISSING
     weight_decay: float = MISSING
     betas: list[float] = field(default_factory=list)
     max_gradient_norm: float = MISSING
@@ -107,10 +108,3 @@ class PretrainConfig:
     validation_windows: int = MISSING
     seed: int = MISSING
     output: str = MISSING
-
-
-def register() -> None:
-    """Make the types known to Hydra."""
-    ConfigStore.instance().store(
-        group="schema", name="pretrain", node=PretrainConfig, package="_global_"
-    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Outcome(NamedTuple):
     """What a command left: exit code, and what it printed."""
 
-    code: int
+    code: object
     out: str
     err: str
 

@@ -66,7 +66,7 @@ def test_a_wrong_command_line(
         ("budget=many", ["many"]),
         ("budget=[2,4x]", ["same unit"]),
         ("budget=[1,2,3]", ["two ends"]),
-        ("evaluation.rates=[40]", ["40x"]),
+        ("evaluation.rates=[40]", ["rates", "40x"]),
         ("evaluation.rates=[]", ["rates=", "budgets="]),
         ("evaluation.heuristics=[recncy]", ["recncy", "did you mean recency", "lexical"]),
         ("evaluation.count=0", ["count=0"]),
@@ -85,7 +85,8 @@ def test_a_wrong_command_line(
 def test_a_value_out_of_range(
     in_process: InProcess, tmp_path: Path, tiny: tuple[str, ...], argument: str, said: list[str]
 ) -> None:
-    outcome = in_process("train", "agent=grpo", *tiny, "output=out", argument)
+    rates = "evaluation.rates=[4,2]"
+    outcome = in_process("train", "agent=grpo", *tiny, rates, "output=out", argument)
     check(outcome, tmp_path, *said)
 
 

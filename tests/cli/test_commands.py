@@ -110,9 +110,12 @@ def test_a_heuristic_as_agent_is_only_compared(
 def test_evaluate_every_kind_of_window(
     in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, windows: str
 ) -> None:
-    sizes = [size for size in tiny if windows != "contiguous" or "passage" not in size]
+    sizes = [size for size in tiny if "passage" not in size]
+    if windows != "contiguous":
+        sizes.append("windows.passage_length=32")
+    budgets = ("rates=[]", "budgets=[2]")
     outcome = in_process(
-        "evaluate", *sizes, f"windows={windows}", "rates=[]", "budgets=[2]", "count=4", "output=out"
+        "evaluate", *sizes, f"windows={windows}", *budgets, "count=4", "output=out"
     )
     assert outcome.code == 0, outcome.err
     rows = rows_of(tmp_path / "out")

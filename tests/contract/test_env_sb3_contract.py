@@ -98,6 +98,12 @@ def test_options_and_seeds_hold_for_one_reset() -> None:
     assert [info["budget"] for info in env.reset_infos] == [1, 1]
     env.reset()
     assert [info["budget"] for info in env.reset_infos] == [2, 2]
+    env.seed(0)
+    drawn = []
+    for _ in range(6):
+        env.reset()
+        drawn.append(env.reset_infos[0]["window"])
+    assert len(set(drawn)) > 1
 
 
 @pytest.mark.parametrize("flat", [True, False])

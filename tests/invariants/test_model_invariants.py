@@ -97,8 +97,9 @@ def test_2_the_reward_depends_on_no_companion_no_batch_size_and_no_order(decoder
     windows = windows_of_every_shape() * 3
     rng = np.random.default_rng(0)
     sets = rng.random((len(windows), L)) < 0.5
+    one_by_one = reward_model(decoder)
     alone = [
-        reward_model(decoder).log_perplexity([window], expanded[None])[0]
+        one_by_one.log_perplexity([window], expanded[None])[0]
         for window, expanded in zip(windows, sets, strict=True)
     ]
     for batch_tokens in (1, 60, 200, 16384):

@@ -178,7 +178,7 @@ def test_ppo_s_steps_multiply_to_the_plackett_luce_probability():
         Grpo(total_rewards=6000, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
         Ppo(total_rewards=2500, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
         Ppo(
-            total_rewards=1300,
+            total_rewards=2400,
             learning_rate=2e-3,
             policy={"width": 32},
             reward_timing="per_step",

@@ -74,14 +74,14 @@ def test_what_is_reported(name):
     assert steps == sorted(steps)
     assert steps[-1] >= 96
     common = {"reward/mean", "reward/log_perplexity", "reward/difference_to_best_heuristic"}
-    common |= {f"train/{n}" for n in ("loss", "entropy", "clip_fraction", "approximate_kl")}
-    own = {"grpo": "train/groups_without_spread", "ppo": "train/explained_variance"}[name]
+    common |= {f"policy/{n}" for n in ("loss", "entropy", "clip_fraction", "approximate_kl")}
+    own = {"grpo": "policy/groups_without_spread", "ppo": "policy/explained_variance"}[name]
     for _, scalars in curve.rows:
         assert common | {own} <= scalars.keys()
     assert curve.progress[-1] == (96, 96)
     assert {name for name, _ in curve.evaluated} <= {name}
     # Nearly uniform at first: the entropy of four picks of 16 chunks is that of 16 .. 13 choices.
-    assert curve.rows[0][1]["train/entropy"] == pytest.approx(
+    assert curve.rows[0][1]["policy/entropy"] == pytest.approx(
         np.log([16, 15, 14, 13]).mean(), abs=0.1
     )
 

@@ -51,6 +51,8 @@ def test_a_pair_on_disk_becomes_a_model_that_survives_saving(tmp_path, decoder, 
     for name, weight in model.encoder.state_dict().items():
         assert torch.equal(saved_encoder[name], weight), "joining changed a weight"
 
+    assert not any("pooler" in name for name in model.state_dict()), "never read, never saved"
+
     model.save_pretrained(tmp_path / "refrag")
     assert (tmp_path / "refrag" / "model.safetensors").is_file()
     for loaded in (

@@ -1,0 +1,103 @@
+"""Going on with a run of ``refrag_rl.train`` that was stopped.
+
+Everything comes from the run's ``config.yaml``. A run folder may come from anyone, so its config
+names no class but those of the package's own configs, and holds no interpolations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
+from yaml import YAMLError
+
+from refrag_rl import conf
+from refrag_rl.commands import describe
+from refrag_rl.errors import UserError
+from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
+from refrag_rl.evaluation.tables import comparison_tables
+from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
+from refrag_rl.schema import TrainConfig
+
+OPEN_SECTIONS = ("agent", "corpus", "windows")
+"""Sections of the config that name the class they are for."""
+
+
+def resumed_run(given: str) -> tuple[Path, DictConfig]:
+    """Return the folder and the config of a run to go on with.
+
+    Args:
+        given: ``resume`` of the command line; nothing else may stand there.
+
+    Raises:
+        UserError: Something else does, the folder is no run of ``refrag_rl.train``, or its config
+            is damaged or names a class from outside the package.
+    """
+    others = [each for each in HydraConfig.get().overrides.task if not each.startswith("resume=")]
+    if others:
+        raise UserError(
+            f"resume={given} takes every setting from the run; leave out {' '.join(others)}"
+        )
+    folder = Path(given).expanduser().absolute()
+    try:
+        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        saved = OmegaConf.to_container(OmegaConf.load(folder / CONFIG_FILE), resolve=False)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"resume={given} is no run that can be read: {_line(error)}") from error
+    if not isinstance(metadata, dict) or metadata.get("command") != "train":
+        raise UserError(f"resume={given} is no run of refrag_rl.train; give a folder that it made")
+    _check_safe(saved, folder / CONFIG_FILE)
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
+        OmegaConf.to_container(config, throw_on_missing=True)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{folder / CONFIG_FILE}: {describe(error)}") from error
+    assert isinstance(config, DictConfig)
+    return folder, config
+
+
+def finished_tables(folder: Path) -> list[Table]:
+    """Return the tables of the run's final comparison; none if it was not reached."""
+    if not (folder / LAST_FILE).exists():
+        return []
+    return comparison_tables(json.loads((folder / ROWS_FILE).read_text(encoding="utf-8")))
+
+
+def _check_safe(saved: object, path: Path) -> None:
+    for key, value in _leaves(saved):
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{path}: {key}={value}; a saved config holds no interpolations")
+        section, _, name = key.rpartition(".")
+        if name == "_target_" and value not in _own_targets(section):
+            raise UserError(
+                f"{path}: {key}={value} is no class of refrag_rl's own configs, and none is "
+                "imported\nbecause a saved config says so; only runs of the package's own classes "
+                "can be resumed"
+            )
+
+
+def _leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Return the values inside lists and dictionaries with their dotted keys."""
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, value in items:
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _own_targets(section: str) -> set[object]:
+    """Return the classes that the package's configs name in a section, such as ``agent``."""
+    if section not in OPEN_SECTIONS:
+        return set()
+    files = (Path(conf.__file__).parent / section).glob("*.yaml")
+    return {OmegaConf.to_container(OmegaConf.load(file))["_target_"] for file in files}
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
