@@ -68,7 +68,7 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     dtype = options["dtype"]
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
-    with _without_progress_bar():
+    with _quiet_loading():
         loaded = load_refrag(options["path"], dtype=torch.float32, device=device)
     reward_model = RewardModel(
         loaded.model,
@@ -83,13 +83,15 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Hide the bar that transformers shows while it loads weights."""
-    shown = logging.is_progress_bar_enabled()
+def _quiet_loading() -> Iterator[None]:
+    """Hide the bar that transformers shows, and its advice on kernels for GPUs."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from refrag_rl import conf
 from refrag_rl.commands import describe
@@ -96,7 +96,7 @@ def _own_targets(section: str) -> set[object]:
     if section not in OPEN_SECTIONS:
         return set()
     files = (Path(conf.__file__).parent / section).glob("*.yaml")
-    return {OmegaConf.to_container(OmegaConf.load(file))["_target_"] for file in files}
+    return {OmegaConf.select(OmegaConf.load(file), "_target_") for file in files}
 
 
 def _line(error: Exception) -> str:

@@ -2,8 +2,8 @@
 
     python experiments/first_light/planted.py --count 300 --output FILE RUN_FOLDER...
 
-Held-out `recall` windows of `docs` (split `test`), budget 5. `planted` expands the planted chunks and
-nothing else; `full` everything; `none` nothing.
+Held-out `recall` windows of `docs` (split `test`), budget 5. `planted` expands the planted chunks
+and nothing else; `full` everything; `none` nothing.
 """
 
 from __future__ import annotations

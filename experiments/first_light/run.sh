@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Remakes every number and figure of experiments/first_light, in about 45 minutes on 2 cores.
+# Remakes every number and figure of experiments/first_light, in about an hour on 2 cores.
 # DATA is a folder with books/, math/ and wiki/validation.jsonl.gz (see README.md).
-# Trainings run in pairs, each on one core.
+# Every command runs on one core; two run side by side.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=experiments/first_light
@@ -11,9 +11,10 @@ python=${PYTHON:-.venv/bin/python}
 heuristics=random,perplexity_desc,perplexity_asc,recency,lead,similarity,lexical,passage_rank,successor
 export OMP_NUM_THREADS=1
 
-train() { # windows, agent, budget
+train() { # windows, agent, budget, rewards, windows to train on
   test -s "$runs/$1-$2/comparison.json" || "$python" -m refrag_rl.train agent="$2" windows="$1" \
-    "budget=$3" output="$runs/$1-$2" seed=0 refrag.dtype=bfloat16 evaluation.count=24
+    "budget=$3" agent.total_rewards="$4" train_count="$5" output="$runs/$1-$2" seed=0 \
+    refrag.dtype=bfloat16 evaluation.count=24 evaluation.eval_every=4000
 }
 
 evaluate() { # name, windows, further arguments
@@ -26,21 +27,29 @@ evaluate() { # name, windows, further arguments
   cp "$runs/$name/comparison.png" "$here/$name.png"
 }
 
-for setting in recall:5 retrieved:[8x,2x] contiguous:[8x,2x]; do
-  windows=${setting%%:*} budget=${setting#*:}
-  train "$windows" ppo "$budget" &
-  train "$windows" grpo "$budget"
-  wait $!
-done
-
-evaluate docs-recall recall 'rates=[]' 'budgets=[5]' count=200 &
-evaluate docs-retrieved retrieved count=200
-wait $!
-evaluate docs-contiguous contiguous count=200
-
+rates='[8x,2x]'
 files="corpus.path=[$data/books/validation.jsonl.gz,$data/math/validation.jsonl.gz,$data/wiki/validation.jsonl.gz]"
-evaluate files-contiguous contiguous corpus=files "$files" corpus.split=all count=100 &
-evaluate files-retrieved retrieved corpus=files "$files" corpus.split=all count=100
-wait $!
 
-"$python" $here/planted.py --output $here/planted.json $runs/recall-ppo $runs/recall-grpo
+one() {
+  train recall grpo 5 8000 20000
+  train retrieved grpo "$rates" 4000 20000
+  train contiguous grpo "$rates" 4000 20000
+}
+
+other() {
+  train recall ppo 5 5000 500
+  train retrieved ppo "$rates" 4000 500
+  train contiguous ppo "$rates" 4000 500
+}
+
+one &
+other
+wait $!
+evaluate docs-retrieved retrieved count=120 &
+evaluate docs-contiguous contiguous count=120
+wait $!
+evaluate files-retrieved retrieved corpus=files "$files" corpus.split=all count=40 &
+evaluate files-contiguous contiguous corpus=files "$files" corpus.split=all count=40
+wait $!
+evaluate docs-recall recall 'rates=[]' 'budgets=[5]' count=200
+"$python" $here/planted.py --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"

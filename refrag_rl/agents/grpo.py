@@ -89,7 +89,7 @@ class Grpo(LearningAgent):
         self,
         *,
         policy: Mapping[str, Any] | None = None,
-        total_rewards: int = 8_000,
+        total_rewards: int = 4_000,
         group_size: int = 8,
         windows_per_update: int = 16,
         epochs: int = 2,

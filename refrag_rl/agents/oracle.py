@@ -1,7 +1,7 @@
 """The greedy oracle: expands what lowers the true output's log-perplexity most, one after another.
 
-It sees the output, so it is a bound and never a competitor, and no ``Selector``: it is given windows
-of a problem where a selector is given observations. Greedy choice is not optimal in general (two
+It sees the output, so it is a bound and never a competitor, and no ``Selector``: it is given
+windows of a problem where a selector is given observations. Greedy choice is not optimal in general (two
 chunks may be worth something only together), but for additive worth it is exact.
 """
 

@@ -116,7 +116,7 @@ class Ppo(LearningAgent):
         self,
         *,
         policy: Mapping[str, Any] | None = None,
-        total_rewards: int = 8_000,
+        total_rewards: int = 4_000,
         episodes_per_update: int = 128,
         minibatches: int = 1,
         epochs: int = 4,
@@ -165,6 +165,7 @@ class Ppo(LearningAgent):
         """Train on as many parallel episodes as the environment has; see ``Agent.learn``."""
         problem: Problem = env.problem
         model = self._make_model(env)
+        assert model.env is not None
         recorder = EpisodeRecorder()
         training = self._begin(monitor, self._trained().policy, model.policy.optimizer)
         while training.done < self.total_rewards:

@@ -64,8 +64,8 @@ def model_card(
         "",
         f"Mean negative log-likelihood of the output, nats per token, on {validation_windows} "
         "windows of each kind and domain, of the validation documents (`s = 512`, else the "
-        "defaults of `windows=...`). `full`: all context as tokens. `compressed`: all context as chunk "
-        "embeddings. `random`: a fifth of the chunks as tokens.",
+        "defaults of `windows=...`). `full`: all context as tokens. `compressed`: all context as "
+        "chunk embeddings. `random`: a fifth of the chunks as tokens.",
         "",
         *_table(figures),
         "",

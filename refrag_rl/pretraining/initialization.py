@@ -56,7 +56,7 @@ def start_with_induction(decoder: nn.Module, *, embedding_scale: float) -> None:
             "model.induction_start=true goes with decoder.model_type=lfm2 only. Set it to false."
         )
     config = decoder.config
-    kinds = list(config.layer_types)
+    kinds = list(config.layer_types or [])
     if (
         not config.conv_bias
         or config.num_key_value_heads != config.num_attention_heads

@@ -1,0 +1,132 @@
+"""``refrag_rl.train resume=...``: as if the run had never been stopped; refused where unsafe."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.cli.running import InProcess
+from tests.conftest import ROOT, Command
+
+QUICK = (
+    "evaluation.rates=[2]",
+    "evaluation.heuristics=[random,recency]",
+    "evaluation.count=4",
+    "evaluation.validation_count=2",
+    "evaluation.eval_every=256",
+    "train_count=60",
+    "env.num_envs=8",
+    "budget=[2,4]",
+    "agent.total_rewards=1200",
+    "save_every=256",
+)
+SAME_FILES = ("policy/policy.safetensors", "policy/policy.json", "comparison.json")
+
+
+def kill_after_its_first_checkpoint(folder: Path, *arguments: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refrag_rl.train", *arguments, f"output={folder}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not (folder / "checkpoint" / "progress.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.startswith("time/") and "per_second" not in tag
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ppo", "grpo"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str
+) -> None:
+    arguments = (f"agent={agent}", *tiny, *QUICK)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command("train", *arguments, "output=whole").returncode == 0
+    kill_after_its_first_checkpoint(killed, *arguments)
+    assert not (killed / "policy").exists()
+    resumed = command("train", "resume=killed")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in SAME_FILES:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert curves(killed) == curves(whole)
+    assert {"reward/mean", f"comparison/all/2/{agent}"} <= curves(killed).keys()
+
+
+def test_a_run_that_was_stopped_in_its_comparison_and_one_that_is_finished(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    first = in_process("train", "agent=recency", *tiny, *QUICK[:3], "output=run")
+    assert first.code == 0, first.err
+    rows = (folder / "comparison.json").read_bytes()
+    for name in ("comparison.json", "comparison.png"):
+        (folder / name).unlink()
+    resumed = in_process("train", "resume=run")
+    assert resumed.code == 0, resumed.err
+    assert (folder / "comparison.json").read_bytes() == rows
+    before = (folder / "comparison.json").stat().st_mtime_ns
+    finished = in_process("train", "resume=run")
+    assert finished.code == 0, finished.err
+    assert "recency" in finished.out and "is finished" in finished.out
+    assert (folder / "comparison.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "said"),
+    [
+        (None, [], ["resume=run", "no run", "No such file"]),
+        ("seed: [", [], ["resume=run", "no run"]),
+        ("seed: 1", ["seed=2", "agent=grpo"], ["leave out seed=2 agent=grpo"]),
+        ("agent: {_target_: os.system, command: ls}", [], ["agent._target_=os.system"]),
+        ("agent: {_target_: refrag_rl.run_folder.subprocess.run}", [], ["subprocess.run"]),
+        ("agent: {policy: {_target_: os.system}}", [], ["agent.policy._target_"]),
+        ("corpus: {path: [{_target_: os.system}]}", [], ["corpus.path.0._target_"]),
+        ("agent: '${oc.env:HOME}'", [], ["agent=${oc.env:HOME}", "interpolations"]),
+        ("sed: 1", [], ["sed"]),
+        ("seed: one", [], ["seed", "one"]),
+        ("seed: 1", [], ["missing"]),
+    ],
+)
+def test_what_is_not_resumed(
+    in_process: InProcess, tmp_path: Path, config: str | None, arguments: list[str], said: list[str]
+) -> None:
+    if config is not None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.yaml").write_text(config)
+        (tmp_path / "run" / "metadata.json").write_text(json.dumps({"command": "train"}))
+    outcome = in_process("train", "resume=run", *arguments)
+    assert outcome.code == 2, outcome
+    assert 1 <= len(outcome.err.strip().splitlines()) <= 3, outcome.err
+    assert "Traceback" not in outcome.err
+    for words in said:
+        assert words in outcome.err
+
+
+def test_a_run_of_another_command_is_not_resumed(in_process: InProcess, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1")
+    (tmp_path / "run" / "metadata.json").write_text(json.dumps({"command": "evaluate"}))
+    outcome = in_process("train", "resume=run")
+    assert outcome.code == 2
+    assert "no run of refrag_rl.train" in outcome.err
