@@ -160,6 +160,7 @@ class TrainConfig(CommonConfig):
     env: EnvSection = field(default_factory=EnvSection)
     budget: Any = MISSING
     train_count: int = MISSING
+    start_from: str | None = None
     save_every: int = MISSING
     resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)

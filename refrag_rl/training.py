@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.agents.loading import POLICY_FOLDER
+from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
 from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
 from refrag_rl.composition import (
@@ -24,6 +24,7 @@ from refrag_rl.composition import (
 )
 from refrag_rl.corpora.documents import Document, Split
 from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
@@ -138,10 +139,21 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     comparator = _comparator(config, documents, split, refrag, heuristics, config.evaluation.count)
     learning = None
     if isinstance(agent, Agent):
+        if config.start_from is not None:
+            agent.load(_policy_to_start_from(config.start_from))
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
         create_run_folder(folder, config, command="train")
     return TrainingRun(folder, agent, learning, comparator)
+
+
+def _policy_to_start_from(path: str) -> Path:
+    folder = find_policy(path)
+    if folder is None:
+        raise UserError(
+            f"start_from={path}: there is no policy in it\ngive a run folder or a policy folder"
+        )
+    return folder
 
 
 def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:

@@ -11,10 +11,13 @@ python=${PYTHON:-.venv/bin/python}
 heuristics=random,perplexity_desc,perplexity_asc,recency,lead,similarity,lexical,passage_rank,successor
 export OMP_NUM_THREADS=1
 
-train() { # windows, agent, budget, rewards, windows to train on
-  test -s "$runs/$1-$2/comparison.json" || "$python" -m refrag_rl.train agent="$2" windows="$1" \
-    "budget=$3" agent.total_rewards="$4" train_count="$5" output="$runs/$1-$2" seed=0 \
-    refrag.dtype=bfloat16 evaluation.count=24 evaluation.eval_every=4000
+train() { # folder, windows, agent, budget, rewards, windows to train on, further arguments
+  local name=$1 windows=$2 agent=$3 budget=$4 rewards=$5 count=$6
+  shift 6
+  test -s "$runs/$name/comparison.json" || "$python" -m refrag_rl.train agent="$agent" \
+    windows="$windows" "budget=$budget" agent.total_rewards="$rewards" train_count="$count" \
+    output="$runs/$name" refrag.dtype=bfloat16 evaluation.count=24 \
+    evaluation.eval_every=4000 "$@"
 }
 
 evaluate() { # name, windows, further arguments
@@ -23,6 +26,11 @@ evaluate() { # name, windows, further arguments
   test -s "$runs/$name/comparison.json" || "$python" -m refrag_rl.evaluate windows="$windows" \
     "selectors=[$heuristics,$runs/$windows-ppo,$runs/$windows-grpo]" output="$runs/$name" \
     seed=0 refrag.dtype=bfloat16 "$@"
+  # With random as the only heuristic, the differences are to random.
+  test -s "$runs/$name-random/comparison.json" || "$python" -m refrag_rl.evaluate \
+    windows="$windows" "selectors=[random,$runs/$windows-ppo,$runs/$windows-grpo]" \
+    output="$runs/$name-random" seed=0 refrag.dtype=bfloat16 "$@"
+  cp "$runs/$name-random/comparison.json" "$here/$name-random.json"
   cp "$runs/$name/comparison.json" "$here/$name.json"
   cp "$runs/$name/comparison.png" "$here/$name.png"
 }
@@ -31,25 +39,28 @@ rates='[8x,2x]'
 files="corpus.path=[$data/books/validation.jsonl.gz,$data/math/validation.jsonl.gz,$data/wiki/validation.jsonl.gz]"
 
 one() {
-  train recall grpo 5 8000 20000
-  train retrieved grpo "$rates" 4000 20000
-  train contiguous grpo "$rates" 4000 20000
+  train recall-grpo recall grpo 5 8000 20000
+  train contiguous-grpo contiguous grpo "$rates" 2000 20000
+  train retrieved-grpo retrieved grpo "$rates" 4000 20000 start_from="$runs/recall-grpo"
+  train contiguous-ppo contiguous ppo "$rates" 2000 300
 }
 
 other() {
-  train recall ppo 5 5000 500
-  train retrieved ppo "$rates" 4000 500
-  train contiguous ppo "$rates" 4000 500
+  train recall-ppo-first recall ppo 5 5000 500
+  train recall-ppo recall ppo 5 4000 500 seed=1 start_from="$runs/recall-ppo-first"
+  train retrieved-ppo retrieved ppo "$rates" 3000 400 start_from="$runs/recall-ppo"
 }
 
 one &
 other
 wait $!
-evaluate docs-retrieved retrieved count=120 &
-evaluate docs-contiguous contiguous count=120
+evaluate docs-retrieved retrieved count=100 &
+evaluate docs-contiguous contiguous count=100
 wait $!
-evaluate files-retrieved retrieved corpus=files "$files" corpus.split=all count=40 &
-evaluate files-contiguous contiguous corpus=files "$files" corpus.split=all count=40
+evaluate files-retrieved retrieved corpus=files "$files" corpus.split=all count=30 &
+evaluate files-contiguous contiguous corpus=files "$files" corpus.split=all count=30
 wait $!
 evaluate docs-recall recall 'rates=[]' 'budgets=[5]' count=200
 "$python" $here/planted.py --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
+"$python" $here/tables.py
+"$python" $here/curves.py "$runs"

@@ -14,6 +14,13 @@ POLICY_FOLDER = "policy"
 """Folder inside a run's folder that holds its policy."""
 
 
+def find_policy(path: str | Path) -> Path | None:
+    """Return the policy folder that a path means: itself, or the one in a run's folder."""
+    folder = Path(path)
+    candidates = (folder, folder / POLICY_FOLDER)
+    return next((candidate for candidate in candidates if is_policy_folder(candidate)), None)
+
+
 def load_selector(path_or_name: str | Path, embedding_size: int | None = None) -> Selector:
     """Return the selector of a name or a folder.
 
@@ -28,10 +35,9 @@ def load_selector(path_or_name: str | Path, embedding_size: int | None = None) -
     heuristic = HEURISTICS.get(str(path_or_name))
     if heuristic is not None:
         return heuristic()
-    folder = Path(path_or_name)
-    for candidate in (folder, folder / POLICY_FOLDER):
-        if is_policy_folder(candidate):
-            return PolicySelector.load(candidate, embedding_size)
+    folder = find_policy(path_or_name)
+    if folder is not None:
+        return PolicySelector.load(folder, embedding_size)
     raise UserError(
         f"unknown selector {str(path_or_name)!r}; give a run folder, a policy folder, or one of "
         f"{', '.join(HEURISTICS)}"

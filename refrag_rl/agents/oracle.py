@@ -1,8 +1,8 @@
 """The greedy oracle: expands what lowers the true output's log-perplexity most, one after another.
 
-It sees the output, so it is a bound and never a competitor, and no ``Selector``: it is given
-windows of a problem where a selector is given observations. Greedy choice is not optimal in general (two
-chunks may be worth something only together), but for additive worth it is exact.
+It sees the output, so it is a bound and never a competitor, and no ``Selector``: it is given the
+windows of a problem where a selector is given observations. Greedy choice is not optimal in
+general (two chunks may be worth something only together), but for additive worth it is exact.
 """
 
 from __future__ import annotations
