@@ -20,17 +20,12 @@ train() { # folder, windows, agent, budget, rewards, windows to train on, furthe
     evaluation.eval_every=4000 "$@"
 }
 
-evaluate() { # name, windows, further arguments
-  local name=$1 windows=$2
-  shift 2
+evaluate() { # name, windows, heuristics, further arguments
+  local name=$1 windows=$2 rules=$3
+  shift 3
   test -s "$runs/$name/comparison.json" || "$python" -m refrag_rl.evaluate windows="$windows" \
-    "selectors=[$heuristics,$runs/$windows-ppo,$runs/$windows-grpo]" output="$runs/$name" \
+    "selectors=[$rules,$runs/$windows-ppo,$runs/$windows-grpo]" output="$runs/$name" \
     seed=0 refrag.dtype=bfloat16 "$@"
-  # With random as the only heuristic, the differences are to random.
-  test -s "$runs/$name-random/comparison.json" || "$python" -m refrag_rl.evaluate \
-    windows="$windows" "selectors=[random,$runs/$windows-ppo,$runs/$windows-grpo]" \
-    output="$runs/$name-random" seed=0 refrag.dtype=bfloat16 "$@"
-  cp "$runs/$name-random/comparison.json" "$here/$name-random.json"
   cp "$runs/$name/comparison.json" "$here/$name.json"
   cp "$runs/$name/comparison.png" "$here/$name.png"
 }
@@ -54,13 +49,17 @@ other() {
 one &
 other
 wait $!
-evaluate docs-retrieved retrieved count=100 &
-evaluate docs-contiguous contiguous count=100
+# With random as the only heuristic, differences are to random.
+evaluate docs-retrieved-random retrieved random count=250
+evaluate docs-contiguous-random contiguous random count=120 &
+evaluate docs-recall recall "$heuristics" 'rates=[]' 'budgets=[5]' count=150
 wait $!
-evaluate files-retrieved retrieved corpus=files "$files" corpus.split=all count=30 &
-evaluate files-contiguous contiguous corpus=files "$files" corpus.split=all count=30
+evaluate docs-retrieved retrieved "$heuristics" count=80 &
+evaluate docs-contiguous contiguous "$heuristics" count=80
 wait $!
-evaluate docs-recall recall 'rates=[]' 'budgets=[5]' count=200
+evaluate files-retrieved retrieved "$heuristics" corpus=files "$files" corpus.split=all count=20 &
+evaluate files-contiguous contiguous "$heuristics" corpus=files "$files" corpus.split=all count=20
+wait $!
 "$python" $here/planted.py --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
 "$python" $here/tables.py
 "$python" $here/curves.py "$runs"

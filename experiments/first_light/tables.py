@@ -23,6 +23,8 @@ def main() -> None:
     parts = [planted(json.loads((HERE / "planted.json").read_text(encoding="utf-8")))]
     for name in (
         "docs-recall",
+        "docs-retrieved-random",
+        "docs-contiguous-random",
         "docs-retrieved",
         "docs-contiguous",
         "files-retrieved",

@@ -9,6 +9,8 @@ from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import PromptPosition, Window
 from refrag_rl.errors import UserError
 
+_TRIES = 50
+
 
 class RecallWindows:
     """The output repeats a span of one passage; the prompt is what stands before that span.
@@ -94,7 +96,7 @@ class RecallWindows:
         output_start = prompt_start + self._prompt_length
         output = Span(source.document, output_start, output_start + self._output_length)
         sampler = self._distractors[source.document.domain]
-        passages = [sampler.draw(rng) for _ in range(self._passages - 1)]
+        passages = [self._draw_apart(sampler, source, rng) for _ in range(self._passages - 1)]
         passages.insert(int(rng.integers(self._passages)), source)
         return assemble(
             key=f"recall/{self._seed}/{index}/{source.document.id}/{prompt_start}"
@@ -108,3 +110,20 @@ class RecallWindows:
             copied=output,
             with_texts=self._with_texts,
         )
+
+    @staticmethod
+    def _draw_apart(sampler: SpanSampler, source: Span, rng: np.random.Generator) -> Span:
+        """Draw a passage that shares no token with the source, so that the output stands once.
+
+        Where the corpus is too small for that, the output may stand twice; then both places are
+        ``planted``.
+        """
+        for _ in range(_TRIES):
+            passage = sampler.draw(rng)
+            if (
+                passage.document is not source.document
+                or passage.stop <= source.start
+                or source.stop <= passage.start
+            ):
+                break
+        return passage
