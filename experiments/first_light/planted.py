@@ -1,6 +1,6 @@
 """Share of the planted chunks that each selector expands, and what that is worth.
 
-    python experiments/first_light/planted.py --count 300 --output FILE RUN_FOLDER...
+    python experiments/first_light/planted.py --count 150 --output FILE RUN_FOLDER...
 
 Held-out `recall` windows of `docs` (split `test`), budget 5. `planted` expands the planted chunks
 and nothing else; `full` everything; `none` nothing.

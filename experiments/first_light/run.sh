@@ -50,7 +50,7 @@ one &
 other
 wait $!
 # With random as the only heuristic, differences are to random.
-evaluate docs-retrieved-random retrieved random count=250
+evaluate docs-retrieved-random retrieved random count=200
 evaluate docs-contiguous-random contiguous random count=120 &
 evaluate docs-recall recall "$heuristics" 'rates=[]' 'budgets=[5]' count=150
 wait $!
@@ -60,6 +60,6 @@ wait $!
 evaluate files-retrieved retrieved "$heuristics" corpus=files "$files" corpus.split=all count=20 &
 evaluate files-contiguous contiguous "$heuristics" corpus=files "$files" corpus.split=all count=20
 wait $!
-"$python" $here/planted.py --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
+"$python" $here/planted.py --count 150 --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
 "$python" $here/tables.py
 "$python" $here/curves.py "$runs"

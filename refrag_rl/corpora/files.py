@@ -7,7 +7,9 @@ import gzip
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ def load(
             without its endings.
 
     Returns:
-        Documents in the order of the files; empty texts are left out.
+        Documents in the order of the files; empty texts are left out. Where ids repeat, later
+        documents get a number behind theirs.
 
     Raises:
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
-            such field; two documents have the same id.
+            such field.
     """
     documents: list[Document] = []
     for file in _expand(path):
@@ -53,8 +56,7 @@ def load(
                 documents.append(Document(row_id, domain or row_domain or name, text))
     if not documents:
         raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
-    _check_unique(documents, path)
-    return documents
+    return _tell_apart(documents)
 
 
 def _expand(
@@ -176,12 +178,13 @@ def _text(data: bytes, where: str) -> str:
     return text
 
 
-def _check_unique(documents: Sequence[Document], path: object) -> None:
-    seen: set[str] = set()
+def _tell_apart(documents: list[Document]) -> list[Document]:
+    """Give documents of the same id different ones: the second of ``a`` becomes ``a#2``."""
+    seen: Counter[str] = Counter()
+    apart = []
     for document in documents:
-        if document.id in seen:
-            raise UserError(
-                f"corpus.path={path}: two documents have the id {document.id!r}; "
-                "splits go by id. Make them differ or choose another field with corpus.id_field=..."
-            )
-        seen.add(document.id)
+        seen[document.id] += 1
+        number = seen[document.id]
+        name = document.id if number == 1 else f"{document.id}#{number}"
+        apart.append(replace(document, id=name))
+    return apart

@@ -61,6 +61,12 @@ def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:
     assert [d.id for d in files.load(path)] == ["r.jsonl:1", "r.jsonl:2"]
 
 
+def test_documents_of_the_same_id_are_told_apart(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": text} for text in ("one", "two", "three")]
+    documents = files.load(write_jsonl(tmp_path / "r.jsonl", rows))
+    assert [(d.id, d.text) for d in documents] == [("a", "one"), ("a#2", "two"), ("a#3", "three")]
+
+
 BAD = {
     "empty.jsonl": (b"", "empty"),
     "broken.jsonl": (b'{"text": "a"}\n{"text": ', "line 2: this is not JSON"),
@@ -70,7 +76,6 @@ BAD = {
     "surrogate.jsonl": (b'{"text": "\\ud800"}', "line 1: field 'text' holds a lone surrogate"),
     "latin.jsonl": (b'{"text": "a"}\n{"text": "\xe9"}', "line 2: this is not text in UTF-8"),
     "blank.jsonl": (b'{"text": "  "}', "no text in it"),
-    "twins.jsonl": (b'{"id": "a", "text": "b"}\n{"id": "a", "text": "c"}', "have the id 'a'"),
     "deep.jsonl": (b"[" * 100_000, "line 1: this is not JSON"),
     "cut.jsonl.gz": (gzip.compress(b'{"text": "a"}' * 50)[:30], "cannot be read"),
     "nogzip.jsonl.gz": (b'{"text": "a"}', "cannot be read"),
