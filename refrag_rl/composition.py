@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from logging import ERROR, getLogger
 from typing import Any
 
 import torch
@@ -84,14 +85,14 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Hide the bar that transformers shows, and its advice on kernels for GPUs."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    """Hide the bar that transformers shows while it loads weights."""
+    # It also advises, at the first convolution, a kernel that exists for GPUs only.
+    getLogger("transformers.integrations.hub_kernels").setLevel(ERROR)
+    shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
