@@ -1,24 +1,20 @@
 """How a decoder of short convolutions and attention starts: able to look things up in its context.
 
 Which chunks are worth expanding is a question only to a decoder that copies from its context. A
-small
-decoder that starts from random weights learns this late and suddenly, or, within the few million
-tokens of the embedded model, not at all. Here the ability stands in the first weights, as an
-induction head (Olsson et al., arXiv 2209.11895) written out, in the spirit of mimetic
+small decoder that starts from random weights learns this late and suddenly, or, within the few
+million tokens of the embedded model, not at all. Here the ability stands in the first weights, as
+an induction head (Olsson et al., arXiv 2209.11895) written out, in the spirit of mimetic
 initialization (Trockman and Kolter, arXiv 2305.09828). With ``R`` a random rotation:
 
 1. The first convolution carries ``x_{t-1}`` to position ``t``, rotated: the residual stream there
    holds ``x_t + R x_{t-1}``.
 2. In the first attention layer keys are queries rotated back, ``W_K = W_Q R^T``: the query of
-``x_t``
-   meets the keys of the positions that follow an earlier ``x_t``. Value and output projections are
-   transposes of each other, so what stands there is copied.
+   ``x_t`` meets the keys of the positions that follow an earlier ``x_t``. Value and output
+   projections are transposes of each other, so what stands there is copied.
 3. All other branches of the residual stream start at zero, and the gates of the convolutions at
-one,
-   so that nothing drowns it. Token embeddings start larger than usual: with tied embeddings,
-   what is
-   learned first (how frequent each token is) is added to all of them, and must not hide which token
-   is which.
+   one, so that nothing drowns it. Token embeddings start larger than usual: with tied embeddings,
+   what is learned first (how frequent each token is) is added to all of them, and must not hide
+   which token is which.
 
 Everything is trained from there on; nothing is fixed.
 """

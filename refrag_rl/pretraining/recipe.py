@@ -27,7 +27,6 @@ from refrag_rl.pretraining.batches import (
     Part,
     ReconstructionBatches,
 )
-from refrag_rl.pretraining.checkpointing import StageCheckpoint
 from refrag_rl.pretraining.curriculum import Curriculum
 from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.loss import mixed_loss
@@ -42,6 +41,7 @@ from refrag_rl.pretraining.settings import (
 )
 from refrag_rl.pretraining.trainer import Progress, StageSettings, run_stage
 from refrag_rl.pretraining.validation import Validation
+from refrag_rl.training_state import Checkpoint
 
 STAGES = ("language_modelling", "reconstruction", "continual")
 
@@ -163,7 +163,7 @@ class Recipe:
 
     def trained_positions(self) -> dict[str, int]:
         """Return the decoder positions that each stage was trained on so far."""
-        checkpoints = {name: StageCheckpoint(self._folder / name) for name in STAGES}
+        checkpoints = {name: Checkpoint(self._folder / name) for name in STAGES}
         return {
             name: int(checkpoint.progress()["tokens"])
             for name, checkpoint in checkpoints.items()

@@ -19,8 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.pretraining.batches import Batch
-from refrag_rl.pretraining.checkpointing import StageCheckpoint
 from refrag_rl.pretraining.optimizer import learning_rate_factor
+from refrag_rl.training_state import Checkpoint
 
 
 class Progress(Protocol):
@@ -86,7 +86,7 @@ def run_stage(
     Raises:
         FloatingPointError: The loss is not finite; the last checkpoint stands.
     """
-    checkpoint = StageCheckpoint(folder)
+    checkpoint = Checkpoint(folder)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     step, tokens = 0, 0
     if checkpoint.exists():
