@@ -257,7 +257,8 @@ class PointerPolicy(nn.Module):
         budget = budget_left + expanded.sum(-1)
         shared = shared_contexts(observation, budget)
         contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
-        hidden = self.encode(contexts, budget[shared.rows])[shared.context]
+        # Not by plain indexing, whose gradient is added up in any order by several threads.
+        hidden = self.encode(contexts, budget[shared.rows]).index_select(0, shared.context)
         logits = self.output(hidden).squeeze(-1)
         value = self.value_head(hidden, logits, mask, expanded, budget_left)
         return logits.masked_fill(~mask, -torch.inf), value
