@@ -49,6 +49,14 @@ class RewardBaseline(Enum):
 
     none = "none"
     compressed = "compressed"
+    perplexity_desc = "perplexity_desc"
+    perplexity_asc = "perplexity_asc"
+    recency = "recency"
+    lead = "lead"
+    similarity = "similarity"
+    lexical = "lexical"
+    passage_rank = "passage_rank"
+    successor = "successor"
 
 
 class RewardTiming(Enum):

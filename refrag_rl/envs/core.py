@@ -44,7 +44,8 @@ class EpisodeBatch:
         num_envs: ``B``.
         reward_timing: ``terminal``: one reward, at the last step. ``per_step``: at each step what
             it gained; the gains sum to the terminal reward less the reward of the window with
-            nothing expanded (to the same sum where ``reward_baseline="compressed"``).
+            nothing expanded, whatever the baseline (the terminal reward itself where
+            ``reward_baseline="compressed"``).
         strict: Whether a forbidden action raises.
         flat: Whether observations have the flat layout.
         render_mode: ``ansi`` or ``None``; checked here, used by the views.
@@ -191,17 +192,14 @@ class EpisodeBatch:
 
     def _score_ended(self, terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the rewards of a step under ``reward_timing="terminal"``, (B,)."""
-        problem = self.problem
-        indices, expanded = self.indices[terminated], self.state.expanded[terminated]
-        subtract = problem.reward_baseline == "compressed"
-        scored, compressed = problem.log_perplexity_and_compressed(
-            indices, expanded, indices if subtract else []
-        )
-        self._log_perplexity[terminated] = scored
         rewards = np.zeros(self.num_envs)
-        rewards[terminated] = problem.reward_of(scored)
-        if subtract:
-            rewards[terminated] -= problem.reward_of(compressed)
+        if terminated.any():
+            state = self.state
+            self._log_perplexity[terminated], rewards[terminated] = (
+                self.problem.log_perplexity_and_rewards(
+                    self.indices[terminated], state.expanded[terminated], state.budget[terminated]
+                )
+            )
         return rewards
 
     def _score_gains(
@@ -211,8 +209,8 @@ class EpisodeBatch:
         problem = self.problem
         changed = active & ~forbidden
         first = active & np.isnan(self._log_perplexity)
-        scored, compressed = problem.log_perplexity_and_compressed(
-            self.indices[changed], self.state.expanded[changed], self.indices[first]
+        scored, compressed = problem.log_perplexity_and_baseline(
+            self.indices[changed], self.state.expanded[changed], self.indices[first], "compressed"
         )
         self._log_perplexity[first] = compressed
         before = self._log_perplexity[changed]

@@ -7,7 +7,18 @@ from typing import Any, Literal, TypeAlias, get_args
 from refrag_rl.errors import UserError
 
 RewardName: TypeAlias = Literal["neg_log_perplexity", "neg_perplexity"]
-BaselineName: TypeAlias = Literal["none", "compressed"]
+BaselineName: TypeAlias = Literal[
+    "none",
+    "compressed",
+    "perplexity_desc",
+    "perplexity_asc",
+    "recency",
+    "lead",
+    "similarity",
+    "lexical",
+    "passage_rank",
+    "successor",
+]
 RewardTiming: TypeAlias = Literal["terminal", "per_step"]
 RenderMode: TypeAlias = Literal["ansi"]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec
 from refrag_rl.envs.features import chunk_features
@@ -40,9 +41,11 @@ class ExpansionProblem:
         reward_model: Scores them.
         budget: Chunks to expand, in a form that ``Budget.parse`` reads.
         reward: ``neg_log_perplexity`` (the paper's) or ``neg_perplexity``, of the output tokens.
-        reward_baseline: ``compressed`` subtracts the reward of the same window with nothing
-            expanded: a constant for each window, so no optimum moves, and the rewards of windows of
-            different difficulty become comparable. Or ``none``.
+        reward_baseline: What is subtracted from the reward: ``compressed``, the reward of the same
+            window with nothing expanded, or the name of a heuristic (any but ``random``), the
+            reward of what it expands within the same budget. Either is a constant for each window
+            and budget, so no optimum moves, and the rewards of windows of different difficulty
+            become comparable; with a heuristic, the gain over it is what is optimised. Or ``none``.
         cache_windows: How many windows keep their observation in memory.
 
     Raises:
@@ -70,7 +73,8 @@ class ExpansionProblem:
         self.embedding_size = reward_model.embedding_size
         self._window_cache: LruCache[Window] = LruCache(cache_windows)
         self._observed: LruCache[_Observed] = LruCache(cache_windows)
-        self._compressed: dict[int, np.float32] = {}
+        # (baseline, window, budget) -> log-perplexity; the budget of "compressed" is 0.
+        self._baselines: dict[tuple[str, int, int], np.float32] = {}
         self._set_options(budget, reward, reward_baseline)
 
     def _set_options(
@@ -111,7 +115,7 @@ class ExpansionProblem:
     def clear(self) -> None:
         """Forget all that the reward model said; its own caches stay as they are."""
         self._observed.clear()
-        self._compressed.clear()
+        self._baselines.clear()
 
     def __len__(self) -> int:
         """Return how many windows there are."""
@@ -202,52 +206,89 @@ class ExpansionProblem:
     def compressed_log_perplexity(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Return the log-perplexity of the outputs with nothing expanded, (B,), nats per token."""
         nothing = np.zeros((0, self.num_chunks), dtype=bool)
-        return self.log_perplexity_and_compressed([], nothing, indices)[1]
+        return self.log_perplexity_and_baseline([], nothing, indices, "compressed")[1]
 
-    def log_perplexity_and_compressed(
-        self, indices: ArrayLike, expanded: NDArray[np.bool_], compressed_indices: ArrayLike
+    def log_perplexity_and_baseline(
+        self,
+        indices: ArrayLike,
+        expanded: NDArray[np.bool_],
+        baseline_indices: ArrayLike,
+        baseline: BaselineName,
+        budgets: ArrayLike | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what ``log_perplexity`` and ``compressed_log_perplexity`` do, in one call.
+        """Return log-perplexities of sets and of a baseline, in one call of the model.
 
         Args:
             indices: (B,) windows.
-            expanded: (B, L) bool, chunks left as tokens.
-            compressed_indices: (C,) windows to score with nothing expanded; scored once and kept.
+            expanded: (B, L) bool, chunks left as tokens; none of them padding.
+            baseline_indices: (C,) windows to score with what the baseline expands; each is scored
+                once for a budget and kept.
+            baseline: ``compressed`` or a heuristic.
+            budgets: (C,) chunks that a heuristic expands; not read for ``compressed``.
 
         Returns:
             Log-perplexities (B,) and (C,), nats per token. The model is not called where every
             answer is known.
         """
-        known, wanted = self._check(indices), self._check(compressed_indices)
-        missing = sorted(set(wanted) - self._compressed.keys())
+        known, others = self._check(indices), self._check(baseline_indices)
+        if baseline == "compressed" or budgets is None:
+            budgets = np.zeros(len(others), dtype=np.int64)
+        keys: list[tuple[str, int, int]] = [
+            (baseline, index, int(budget))
+            for index, budget in zip(others, np.asarray(budgets), strict=True)
+        ]
+        missing = sorted(set(keys) - self._baselines.keys())
         answers = np.zeros(0, dtype=np.float32)
         if known or missing:
-            nothing = np.zeros((len(missing), self.num_chunks), dtype=bool)
-            answers = self.log_perplexity(known + missing, np.concatenate([expanded, nothing]))
-        self._compressed.update(zip(missing, answers[len(known) :], strict=True))
-        compressed = np.array([self._compressed[index] for index in wanted], dtype=np.float32)
-        return answers[: len(known)], compressed
+            sets = np.concatenate([expanded, self._baseline_sets(missing)])
+            answers = self.log_perplexity(known + [index for _, index, _ in missing], sets)
+        self._baselines.update(zip(missing, answers[len(known) :], strict=True))
+        scored = np.array([self._baselines[key] for key in keys], dtype=np.float32)
+        return answers[: len(known)], scored
+
+    def _baseline_sets(self, keys: list[tuple[str, int, int]]) -> NDArray[np.bool_]:
+        """Return what a baseline expands, (C, L) bool; the keys are of one baseline."""
+        if not keys or keys[0][0] == "compressed":
+            return np.zeros((len(keys), self.num_chunks), dtype=bool)
+        budgets = np.array([budget for _, _, budget in keys], dtype=np.int64)
+        observation = self.observe([index for _, index, _ in keys], budgets)
+        # None of the baselines draws anything.
+        return HEURISTICS[keys[0][0]]().select(observation, budgets, np.random.default_rng(0))
 
     def reward_of(self, log_perplexity: ArrayLike) -> NDArray[np.float64]:
         """Return the rewards of log-perplexities, before any baseline; same shape."""
         values = np.asarray(log_perplexity, dtype=np.float64)
         return -values if self.reward == "neg_log_perplexity" else -np.exp(values)
 
-    def rewards(self, indices: ArrayLike, expanded: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def rewards(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_], budgets: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """Return the rewards of sets of expanded chunks, (B,), in one call of the model.
 
         Args:
             indices: (B,) windows.
             expanded: (B, L) bool, chunks left as tokens; none of them padding.
+            budgets: (B,) chunks, for the baseline; as many as are expanded if not given.
 
         Raises:
             ValueError: A padding chunk is expanded, or the shapes do not fit.
             UserError: There is no such window.
         """
+        return self.log_perplexity_and_rewards(indices, expanded, budgets)[1]
+
+    def log_perplexity_and_rewards(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_], budgets: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return what ``log_perplexity`` and ``rewards`` do, in one call; arguments as there."""
         if self.reward_baseline == "none":
-            return self.reward_of(self.log_perplexity(indices, expanded))
-        scored, compressed = self.log_perplexity_and_compressed(indices, expanded, indices)
-        return self.reward_of(scored) - self.reward_of(compressed)
+            scored = self.log_perplexity(indices, expanded)
+            return scored, self.reward_of(scored)
+        if budgets is None:
+            budgets = np.asarray(expanded).sum(axis=-1)
+        scored, baseline = self.log_perplexity_and_baseline(
+            indices, expanded, indices, self.reward_baseline, budgets
+        )
+        return scored, self.reward_of(scored) - self.reward_of(baseline)
 
     def _check(self, indices: ArrayLike) -> list[int]:
         """Return the indices as a list of ints, or raise ``UserError``."""

@@ -59,7 +59,8 @@ class SelectiveExpansionEnv(gymnasium.Env[dict[str, Any], np.int64]):
     nats per token, given the mixed context; ``"neg_perplexity"``: minus its exponential. It comes
     at the last step (``reward_timing="terminal"``) or as what each step gained (``"per_step"``);
     the gains sum to the terminal reward less the reward with nothing expanded.
-    ``reward_baseline="compressed"`` subtracts that constant from the terminal reward too.
+    ``reward_baseline="compressed"`` subtracts that constant from the terminal reward too;
+    ``reward_baseline="successor"``, or another heuristic's name, subtracts what it would earn.
 
     ## Episode End
     Terminated after as many steps as the budget says; never truncated.

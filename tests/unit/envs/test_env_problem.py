@@ -1,11 +1,14 @@
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.envs import ExpansionProblem
+from refrag_rl.envs.options import BaselineName
 from refrag_rl.errors import UserError
+from refrag_rl.schema import RewardBaseline
 from tests.toy_problem import NUM_CHUNKS, ToyRewardModel, ToyWindows, toy_problem
 
 
@@ -117,3 +120,25 @@ def test_padding_cannot_be_expanded() -> None:
         toy_problem().log_perplexity([2], one_chunk(1, 5))
     with pytest.raises(ValueError, match="shape"):
         toy_problem().log_perplexity([2], one_chunk(2))
+
+
+def test_a_heuristic_as_baseline() -> None:
+    plain = toy_problem(2)
+    problem = plain.variant(reward_baseline="recency")
+    indices, budgets = np.arange(12), np.tile([1, 2, 3], 4)
+    observation = plain.observe(indices, budgets)
+    rng = np.random.default_rng(0)
+    chosen = {name: HEURISTICS[name]().select(observation, budgets, rng) for name in HEURISTICS}
+    np.testing.assert_array_equal(problem.rewards(indices, chosen["recency"]), 0)
+    lead = plain.rewards(indices, chosen["lead"]) - plain.rewards(indices, chosen["recency"])
+    assert np.any(lead != 0)
+    np.testing.assert_allclose(problem.rewards(indices, chosen["lead"]), lead)
+    # Fewer chunks than the budget: the baseline keeps to the budget.
+    nothing = np.zeros_like(chosen["lead"])
+    wasted = plain.rewards(indices, nothing) - plain.rewards(indices, chosen["recency"])
+    np.testing.assert_allclose(problem.rewards(indices, nothing, budgets), wasted)
+
+
+def test_baselines_are_the_heuristics_that_draw_nothing() -> None:
+    assert set(get_args(BaselineName)) - {"none", "compressed"} == set(HEURISTICS) - {"random"}
+    assert {choice.value for choice in RewardBaseline} == set(get_args(BaselineName))
