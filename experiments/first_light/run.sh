@@ -16,8 +16,8 @@ train() { # folder, windows, agent, budget, rewards, windows to train on, furthe
   shift 6
   test -s "$runs/$name/comparison.json" || "$python" -m refrag_rl.train agent="$agent" \
     windows="$windows" "budget=$budget" agent.total_rewards="$rewards" train_count="$count" \
-    output="$runs/$name" refrag.dtype=bfloat16 evaluation.count=24 \
-    evaluation.eval_every=4000 "$@"
+    output="$runs/$name" refrag.dtype=bfloat16 corpus.split=validation evaluation.count=24 \
+    evaluation.eval_every=0 "$@"
 }
 
 evaluate() { # name, windows, heuristics, further arguments
@@ -34,15 +34,24 @@ rates='[8x,2x]'
 files="corpus.path=[$data/books/validation.jsonl.gz,$data/math/validation.jsonl.gz,$data/wiki/validation.jsonl.gz]"
 
 one() {
-  train recall-grpo recall grpo 5 8000 20000
+  train recall-grpo-1 recall grpo 5 12000 20000
+  train recall-grpo-2 recall grpo 5 12000 20000 seed=1 start_from="$runs/recall-grpo-1" \
+    agent.learning_rate=0.001 agent.windows_per_update=32
+  train recall-grpo recall grpo 5 12000 20000 seed=2 start_from="$runs/recall-grpo-2" \
+    agent.learning_rate=0.0007 agent.windows_per_update=32
+  train retrieved-grpo retrieved grpo "$rates" 4000 20000 start_from="$runs/recall-grpo-2"
   train contiguous-grpo contiguous grpo "$rates" 2000 20000
-  train retrieved-grpo retrieved grpo "$rates" 4000 20000 start_from="$runs/recall-grpo"
   train contiguous-ppo contiguous ppo "$rates" 2000 300
 }
 
 other() {
-  train recall-ppo-first recall ppo 5 5000 500
-  train recall-ppo recall ppo 5 4000 500 seed=1 start_from="$runs/recall-ppo-first"
+  train recall-ppo-1 recall ppo 5 8000 800 env.reward_baseline=successor
+  train recall-ppo-2 recall ppo 5 6000 1500 env.reward_baseline=successor seed=1 \
+    start_from="$runs/recall-ppo-1" agent.learning_rate=0.0007 \
+    agent.episodes_per_update=256 agent.minibatches=2
+  train recall-ppo recall ppo 5 6000 1500 env.reward_baseline=successor seed=2 \
+    start_from="$runs/recall-ppo-2" agent.learning_rate=0.0005 \
+    agent.episodes_per_update=256 agent.minibatches=2
   train retrieved-ppo retrieved ppo "$rates" 3000 400 start_from="$runs/recall-ppo"
 }
 
@@ -50,16 +59,16 @@ one &
 other
 wait $!
 # With random as the only heuristic, differences are to random.
-evaluate docs-retrieved-random retrieved random count=200
-evaluate docs-contiguous-random contiguous random count=120 &
-evaluate docs-recall recall "$heuristics" 'rates=[]' 'budgets=[5]' count=150
+evaluate docs-retrieved-random retrieved random count=200 &
+evaluate docs-contiguous-random contiguous random count=200
 wait $!
-evaluate docs-retrieved retrieved "$heuristics" count=80 &
-evaluate docs-contiguous contiguous "$heuristics" count=80
+evaluate docs-recall recall "$heuristics" 'rates=[]' 'budgets=[5]' count=300 &
+evaluate docs-retrieved retrieved "$heuristics" count=200
 wait $!
-evaluate files-retrieved retrieved "$heuristics" corpus=files "$files" corpus.split=all count=20 &
-evaluate files-contiguous contiguous "$heuristics" corpus=files "$files" corpus.split=all count=20
+evaluate docs-contiguous contiguous "$heuristics" count=200 &
+evaluate files-retrieved retrieved "$heuristics" corpus=files "$files" corpus.split=all count=100
 wait $!
-"$python" $here/planted.py --count 150 --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
+evaluate files-contiguous contiguous "$heuristics" corpus=files "$files" corpus.split=all count=100
+"$python" $here/planted.py --count 300 --output $here/planted.json "$runs/recall-ppo" "$runs/recall-grpo"
 "$python" $here/tables.py
 "$python" $here/curves.py "$runs"
