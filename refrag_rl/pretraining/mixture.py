@@ -113,9 +113,9 @@ class StageBatches:
         )
         source = make(**keys)
         sizes = None
-        grows = isinstance(stage, ContinualSection) and stage.curriculum_stages > 1
-        if grows and section.kind == "contiguous":
-            sizes = _growing(make, keys, source, section, cast(ContinualSection, stage))
+        grows = section.kind == "contiguous"  # others have passages that cannot shrink to a chunk
+        if grows and isinstance(stage, ContinualSection) and stage.curriculum_stages > 1:
+            sizes = _growing(make, keys, source, section, stage)
         return Part(
             name=f"{section.kind}-{number}",
             source=source,
