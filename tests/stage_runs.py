@@ -129,7 +129,7 @@ def launch(module: str, *arguments: object, processes: int, folder: Path) -> Non
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
