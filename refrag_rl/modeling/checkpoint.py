@@ -130,9 +130,9 @@ def assemble_refrag(
     Raises:
         UserError: One of the two cannot be loaded, or does not fit its part.
     """
-    decoder_tokenizer = _load_named(AutoTokenizer, "decoder", decoder)
-    encoder_tokenizer = _load_named(AutoTokenizer, "encoder", encoder)
-    shared = _cut_alike(encoder_tokenizer, decoder_tokenizer)
+    decoder_tokenizer = load_tokenizer("refrag.decoder", decoder)
+    encoder_tokenizer = load_tokenizer("refrag.encoder", encoder)
+    shared = cut_alike(encoder_tokenizer, decoder_tokenizer)
     try:
         model = RefragForCausalLM.from_encoder_decoder(
             encoder,
@@ -175,6 +175,34 @@ def join_refrag(
     return LoadedRefrag(model, tokenizer, chunk_tokenizer)
 
 
+def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of an encoder or a decoder of Hugging Face; remote code is never run.
+
+    Args:
+        role: What it is for, in the error's words.
+        name: Folder or hub name.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{role}={str(name)!r}: its tokenizer cannot be loaded ({_first_line(error)}).\n"
+            "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
+        ) from error
+
+
+def cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
+    """Return whether two tokenizers give every text the same ids (special tokens aside)."""
+    if not (first.is_fast and second.is_fast):
+        return False
+    parts = ("model", "normalizer", "pre_tokenizer")
+    one, other = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (first, second))
+    return all(one[part] == other[part] for part in parts)
+
+
 def _find_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     if folder.is_dir():
@@ -208,25 +236,6 @@ def _load_tokenizer(folder: Path, checkpoint: Path) -> PreTrainedTokenizerBase:
         raise _no_checkpoint(
             checkpoint, f"its {name}tokenizer.json cannot be read ({_first_line(error)})"
         ) from error
-
-
-def _load_named(auto_class: Any, role: str, name: str | os.PathLike[str]) -> Any:
-    try:
-        return auto_class.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"refrag.{role}={str(name)!r}: its tokenizer cannot be loaded ({_first_line(error)}).\n"
-            "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
-        ) from error
-
-
-def _cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
-    """Return whether two tokenizers give every text the same ids (special tokens aside)."""
-    if not (first.is_fast and second.is_fast):
-        return False
-    parts = ("model", "normalizer", "pre_tokenizer")
-    one, other = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (first, second))
-    return all(one[part] == other[part] for part in parts)
 
 
 def _no_checkpoint(folder: Path, reason: str) -> UserError:

@@ -1,9 +1,7 @@
-"""Training batches: windows of a mixture of kinds, and which of their chunks are expanded.
+"""Training batches drawn from windows of a mixture of kinds, or of a curriculum of sizes.
 
-A batch is a function of the seed, the stage and the step alone, so a resumed run needs no state
-of a
-data loader. All windows of a batch have the same shape and the same number of expanded chunks, so
-that nothing is padded.
+A batch is a function of the seed, the stage and the step alone, so a resumed run needs no state of
+a data loader, and several processes draw the same.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from refrag_rl.corpora.windows import PromptPosition, Window, WindowSource
+from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.pretraining.batch import Batch, choose_chunks, reconstruction, stack
 from refrag_rl.pretraining.curriculum import Curriculum
 
 INDEFINITE = 2**31
@@ -25,30 +21,49 @@ INDEFINITE = 2**31
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows as tensors.
+class BatchSize:
+    """How much an optimizer step reads, over all processes: positions or windows.
 
     Attributes:
-        context_ids: (B, L, k) int64.
-        chunk_mask: (B, L) bool.
-        expanded: (B, L) bool.
-        prompt_ids: (B, q) int64.
-        output_ids: (B, o) int64.
-        prompt_position: Of all rows.
-        context_weight: Weight of the loss of an expanded chunk's token; 1 is that of the output's.
-        name: Part of the mixture the batch comes from.
-        prompt_weight: Weight of the loss of a prompt's token.
+        tokens: Decoder positions at most (one window at least).
+        windows: Windows.
     """
 
-    context_ids: Tensor
-    chunk_mask: Tensor
-    expanded: Tensor
-    prompt_ids: Tensor
-    output_ids: Tensor
-    prompt_position: PromptPosition
-    context_weight: float
-    name: str
-    prompt_weight: float = 1.0
+    tokens: int | None = None
+    windows: int | None = None
+
+    def rows(self, length: int) -> int:
+        """Return the number of windows of a length in decoder positions."""
+        if self.windows is not None:
+            return self.windows
+        assert self.tokens is not None
+        return max(1, self.tokens // length)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The same kind of windows in the sizes of a curriculum.
+
+    Attributes:
+        sources: One for each of the curriculum's sizes, ``INDEFINITE`` windows each.
+        curriculum: Gives the mix of sizes at each moment.
+        lengths: Mean decoder positions of a window of each size; ``None``: in proportion to its
+            chunks.
+    """
+
+    sources: Sequence[WindowSource]
+    curriculum: Curriculum
+    lengths: Sequence[float] | None = None
+
+    def draw(self, progress: float, size: BatchSize, rng: np.random.Generator) -> WindowSource:
+        """Draw the source of a batch, ``progress`` (0 to 1) of the stage being done.
+
+        A batch of so many positions holds more short windows than long ones, a batch of so many
+        windows does not: either way the data points follow the table.
+        """
+        lengths = self.lengths if size.windows is None else [1.0] * len(self.sources)
+        shares = self.curriculum.shares(progress, lengths)
+        return self.sources[int(rng.choice(len(shares), p=shares))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class Part:
         expansion: ``all`` chunks stand as tokens; ``none``; ``mixed``: a random number of them.
         context_weight: As in ``Batch``.
         reconstructs: The output is the text of the context's chunks, all compressed.
+        sizes: In place of ``source``: windows whose context grows with a curriculum.
     """
 
     name: str
@@ -70,6 +86,7 @@ class Part:
     expansion: Literal["all", "none", "mixed"]
     context_weight: float
     reconstructs: bool = False
+    sizes: Sizes | None = None
 
 
 class MixtureBatches:
@@ -77,7 +94,7 @@ class MixtureBatches:
 
     Args:
         parts: The mixture.
-        batch_tokens: Decoder positions of a batch, at most (one window at least).
+        size: Of a batch.
         seed: Seed of the stage.
         expanded_fraction: Range of ``p`` for ``mixed`` parts, drawn uniformly for each batch.
     """
@@ -86,24 +103,27 @@ class MixtureBatches:
         self,
         parts: Sequence[Part],
         *,
-        batch_tokens: int,
+        size: BatchSize,
         seed: int,
         expanded_fraction: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self._parts = list(parts)
         weights = np.array([part.weight for part in parts], np.float64)
         self._shares = weights / weights.sum()
-        self._batch_tokens = batch_tokens
+        self._size = size
         self._seed = seed
         self._fraction = expanded_fraction
 
     def __call__(self, step: int, progress: float) -> Batch:
-        """Return the batch of a step; ``progress`` is not used."""
+        """Return the batch of a step, ``progress`` (0 to 1) of the stage being done."""
         rng = np.random.default_rng([self._seed, step])
         part = self._parts[int(rng.choice(len(self._parts), p=self._shares))]
         if part.reconstructs:
-            return draw_reconstruction(part.source, self._batch_tokens, rng)
-        first = part.source[int(rng.integers(INDEFINITE))]
+            return draw_reconstruction(part.source, self._size, rng)
+        source = part.source
+        if part.sizes is not None:
+            source = part.sizes.draw(progress, self._size, rng)
+        first = source[int(rng.integers(INDEFINITE))]
         count = self._expanded_count(part, first, rng)
         length = (
             1
@@ -112,9 +132,9 @@ class MixtureBatches:
             + first.num_chunks
             + count * (first.chunk_size - 1)
         )
-        rows = max(1, self._batch_tokens // length)
+        rows = self._size.rows(length)
         windows = [first]
-        windows += [part.source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
+        windows += [source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
         expanded = np.stack([choose_chunks(first.num_chunks, count, rng) for _ in windows])
         return stack(windows, expanded, context_weight=part.context_weight, name=part.name)
 
@@ -131,102 +151,23 @@ class ReconstructionBatches:
     """Batches whose output is the text of their chunks, all compressed (paper, section 3.1).
 
     Args:
-        sources: Windows of each of the curriculum's sizes, ``INDEFINITE`` of them.
-        curriculum: Gives the mix of sizes at each moment.
-        batch_tokens: Decoder positions of a batch, at most (one data point at least).
+        sizes: Windows of the curriculum's sizes; their outputs are not used.
+        size: Of a batch.
         seed: Seed of the stage.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[WindowSource],
-        *,
-        curriculum: Curriculum,
-        batch_tokens: int,
-        seed: int,
-    ) -> None:
-        self._sources = list(sources)
-        self._curriculum = curriculum
-        self._batch_tokens = batch_tokens
+    def __init__(self, sizes: Sizes, *, size: BatchSize, seed: int) -> None:
+        self._sizes = sizes
+        self._size = size
         self._seed = seed
 
     def __call__(self, step: int, progress: float) -> Batch:
         """Return the batch of a step, ``progress`` (0 to 1) of the stage being done."""
         rng = np.random.default_rng([self._seed, step])
-        shares = self._curriculum.shares(progress)
-        source = self._sources[int(rng.choice(len(shares), p=shares))]
-        return draw_reconstruction(source, self._batch_tokens, rng)
+        return draw_reconstruction(self._sizes.draw(progress, self._size, rng), self._size, rng)
 
 
-def draw_reconstruction(source: WindowSource, batch_tokens: int, rng: np.random.Generator) -> Batch:
-    """Draw a batch of windows to reconstruct, of ``batch_tokens`` decoder positions at most."""
-    length = 1 + source.num_chunks * (source.chunk_size + 1)
-    rows = max(1, batch_tokens // length)
+def draw_reconstruction(source: WindowSource, size: BatchSize, rng: np.random.Generator) -> Batch:
+    """Draw a batch of windows to reconstruct."""
+    rows = size.rows(1 + source.num_chunks * (source.chunk_size + 1))
     return reconstruction([source[int(rng.integers(INDEFINITE))] for _ in range(rows)])
-
-
-def reconstruction(windows: Sequence[Window]) -> Batch:
-    """Return the batch that reconstructs the context of windows from its chunk embeddings."""
-    context_ids = np.stack([window.context_ids for window in windows])
-    rows, num_chunks, _ = context_ids.shape
-    return Batch(
-        context_ids=torch.from_numpy(context_ids),
-        chunk_mask=torch.ones(rows, num_chunks, dtype=torch.bool),
-        expanded=torch.zeros(rows, num_chunks, dtype=torch.bool),
-        prompt_ids=torch.zeros(rows, 0, dtype=torch.int64),
-        output_ids=torch.from_numpy(context_ids.reshape(rows, -1)),
-        prompt_position="after",
-        context_weight=0.0,
-        name=f"reconstruction-{num_chunks}",
-    )
-
-
-def choose_chunks(num_chunks: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose the chunks that stand as tokens: half of the time anywhere, half in runs.
-
-    The paper picks them anywhere at random. A policy that has learned something expands neighbours,
-    and the decoder must have read such mixtures too.
-
-    Args:
-        num_chunks: ``L``.
-        count: Chunks to choose.
-        rng: Source of chance.
-
-    Returns:
-        (L,) bool with ``count`` true.
-    """
-    chosen = np.zeros(num_chunks, np.bool_)
-    if rng.random() < 0.5:
-        chosen[rng.permutation(num_chunks)[:count]] = True
-        return chosen
-    while (left := count - int(chosen.sum())) > 0:
-        start = int(rng.integers(num_chunks))
-        chosen[start : start + min(left, int(rng.integers(1, 7)))] = True
-    return chosen
-
-
-def stack(
-    windows: Sequence[Window],
-    expanded: NDArray[np.bool_],
-    *,
-    context_weight: float = 0.0,
-    name: str = "",
-) -> Batch:
-    """Put windows of one shape into a batch.
-
-    Args:
-        windows: Of equal lengths and prompt position.
-        expanded: (B, L) bool.
-        context_weight: As in ``Batch``.
-        name: As in ``Batch``.
-    """
-    return Batch(
-        context_ids=torch.from_numpy(np.stack([window.context_ids for window in windows])),
-        chunk_mask=torch.from_numpy(np.stack([window.chunk_mask for window in windows])),
-        expanded=torch.from_numpy(expanded),
-        prompt_ids=torch.from_numpy(np.stack([window.prompt_ids for window in windows])),
-        output_ids=torch.from_numpy(np.stack([window.output_ids for window in windows])),
-        prompt_position=windows[0].prompt_position,
-        context_weight=context_weight,
-        name=name,
-    )

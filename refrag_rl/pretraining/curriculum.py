@@ -1,9 +1,8 @@
 """The paper's curriculum: short data points first, long ones later.
 
 Source: arXiv 2509.01092, B.3, Table 8. For each number of chunks ``1, 2, 4, ..., L``, the
-numbers of
-data points over the stages are a geometric sequence that is given by its first term and its total;
-it falls for the short ones and rises for the long ones.
+numbers of data points over the stages are a geometric sequence that is given by its first term and
+its total; it falls for the short ones and rises for the long ones.
 """
 
 from __future__ import annotations
@@ -115,14 +114,19 @@ class Curriculum:
             table = np.array(totals, np.float64)[:, None]
         else:
             table = curriculum_table(totals, stages)
-        tokens = table * np.array(self.sizes, np.float64)[:, None]
-        self._shares = tokens / tokens.sum(0)
+        self._table = table
 
-    def shares(self, progress: float) -> NDArray[np.float64]:
-        """Return the share of the tokens for each size, (sizes,).
+    def shares(
+        self, progress: float, lengths: Sequence[float] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the share of the batches for each size, (sizes,), at which the table is followed.
 
         Args:
             progress: Share of the training done, from 0 (inclusive) to 1 (exclusive).
+            lengths: (sizes,) how much of a batch a data point of each size takes; default: in
+                proportion to its chunks. All 1 where every batch has as many data points.
         """
-        stages = self._shares.shape[1]
-        return self._shares[:, min(int(progress * stages), stages - 1)]
+        stages = self._table.shape[1]
+        counts = self._table[:, min(int(progress * stages), stages - 1)]
+        tokens = counts * np.array(self.sizes if lengths is None else lengths, np.float64)
+        return tokens / tokens.sum()

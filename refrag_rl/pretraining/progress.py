@@ -44,6 +44,16 @@ def show_stages() -> Iterator:
         yield show
 
 
+class Silent:
+    """Takes what a process that is not the main one would show and log, and drops it."""
+
+    def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """Show nothing."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Log nothing."""
+
+
 class _Lines:
     """Prints a line every half minute, and one at the end of a stage."""
 

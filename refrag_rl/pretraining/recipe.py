@@ -2,120 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.utils.tensorboard import SummaryWriter
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from transformers import PreTrainedTokenizerFast
 
-from refrag_rl.corpora import docs, files
-from refrag_rl.corpora.contiguous import ContiguousWindows
-from refrag_rl.corpora.documents import Document, Split, select_split
-from refrag_rl.corpora.recall import RecallWindows
-from refrag_rl.corpora.retrieved import RetrievedWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
-from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
-from refrag_rl.pretraining.batches import (
-    INDEFINITE,
-    Batch,
-    MixtureBatches,
-    Part,
-    ReconstructionBatches,
-)
-from refrag_rl.pretraining.curriculum import Curriculum
-from refrag_rl.pretraining.initialization import start_with_induction
+from refrag_rl.modeling.checkpoint import LoadedRefrag
+from refrag_rl.pretraining.assembly import build_model, start_encoder
+from refrag_rl.pretraining.batch import Batch
+from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
+from refrag_rl.pretraining.mixture import StageBatches
 from refrag_rl.pretraining.optimizer import build_optimizers
-from refrag_rl.pretraining.settings import (
-    DataSection,
-    ModelSection,
-    PartSection,
-    PretrainConfig,
-    ReconstructionSection,
-    StageSection,
-)
-from refrag_rl.pretraining.trainer import Progress, StageSettings, run_stage
+from refrag_rl.pretraining.settings import Optimizer, PretrainConfig, StageSection
+from refrag_rl.pretraining.trainer import Progress, Scalars, StageSettings, run_stage
 from refrag_rl.pretraining.validation import Validation
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.training_state import Checkpoint, gather
 
 STAGES = ("language_modelling", "reconstruction", "continual")
-
-_KINDS: dict[str, Callable[..., WindowSource]] = {
-    "contiguous": ContiguousWindows,
-    "recall": RecallWindows,
-    "retrieved": RetrievedWindows,
-}
-
-
-def load_documents(data: DataSection, split: Split) -> list[Document]:
-    """Read the training or the validation documents.
-
-    Args:
-        data: Section of the config.
-        split: ``train`` or ``validation``.
-
-    Raises:
-        UserError: There are none.
-    """
-    paths = data.files if split == "train" else data.validation_files
-    documents = select_split(docs.load(), split) if data.docs else []
-    if paths:
-        documents += files.load(list(paths))
-    if not documents:
-        raise UserError(
-            f"data: there are no {split} documents. Set data.docs=true or give data.files=[...]."
-        )
-    return documents
-
-
-def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> RefragForCausalLM:
-    """Make the model; encoder and decoder are loaded, or made from scratch with random weights.
-
-    An encoder from scratch that is as wide as the decoder starts from the decoder's token
-    embeddings (``start_encoder``) once these are trained.
-    """
-    decoder = _load_or_make(model.decoder, AutoModelForCausalLM, tokenizer)
-    if model.induction_start:
-        start_with_induction(decoder, embedding_scale=model.embedding_scale)
-    return RefragForCausalLM.from_encoder_decoder(
-        _load_or_make(model.encoder, AutoModel, tokenizer),
-        decoder,
-        model.chunk_size,
-        encoder_pooling=cast(Any, model.encoder_pooling),
-        shared_tokenizer=True,
-        bos_token_id=tokenizer.bos_token_id,
-        cls_token_id=tokenizer.cls_token_id,
-    )
-
-
-def _load_or_make(section: Any, auto_class: Any, tokenizer: PreTrainedTokenizerFast) -> Any:
-    if isinstance(section, str):
-        return section
-    settings = {str(key): value for key, value in dict(section).items()}
-    name = str(settings.pop("model_type"))
-    config = AutoConfig.for_model(
-        name,
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **settings,
-    )
-    return auto_class.from_config(config)
-
-
-@torch.no_grad()
-def start_encoder(model: RefragForCausalLM) -> None:
-    """Give an encoder of the decoder's width its token embeddings, at the encoder's own scale."""
-    source = cast(nn.Embedding, model.get_input_embeddings()).weight
-    target = cast(nn.Embedding, model.encoder.get_input_embeddings()).weight
-    if source.shape == target.shape:
-        target.copy_(source * (target.std() / source.std()))
 
 
 class Recipe:
@@ -127,8 +40,15 @@ class Recipe:
         train: Training documents, tokenized.
         validation: Held-out documents, tokenized.
         folder: Of the run; each stage has a checkpoint in it.
+        accelerator: Processes, devices and number format.
         writer: TensorBoard.
         show: Progress bar.
+
+    Attributes:
+        refrag: The model with its tokenizers.
+
+    Raises:
+        UserError: The model cannot be made.
     """
 
     def __init__(
@@ -139,26 +59,47 @@ class Recipe:
         train: TokenizedCorpus,
         validation: TokenizedCorpus,
         folder: Path,
-        writer: SummaryWriter,
+        accelerator: Accelerator,
+        writer: Scalars,
         show: Progress,
     ) -> None:
         self._config = config
-        self._train = train
         self._validation = validation
         self._folder = folder
+        self._accelerator = accelerator
         self._writer = writer
         self._show = show
         torch.manual_seed(config.seed)
-        self.model = build_model(config.model, tokenizer)
+        self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
+        self._with_texts = not self.refrag.chunk_tokenizer.is_shared
+        self._batches = StageBatches(
+            train,
+            chunk_size=config.model.chunk_size,
+            seed=config.seed,
+            with_texts=self._with_texts,
+        )
 
     def run(self) -> RefragForCausalLM:
         """Run all stages in order and return the model, in evaluation mode."""
-        model = self.model
-        self._run("language_modelling", [model.decoder], self._mixture)
-        if not (self._folder / "reconstruction").exists():
+        model, lora = self.refrag.model, self._config.model.lora
+        self._run("language_modelling", ["decoder"], self._batches.mixture)
+        from_scratch = not isinstance(self._config.model.encoder, str)
+        if from_scratch and not (self._folder / "reconstruction").exists():
             start_encoder(model)
-        self._run("reconstruction", [model.encoder, model.projector], self._reconstruction)
-        self._run("continual", [model], self._mixture)
+        self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
+        if not lora.rank:
+            self._run("continual", ["encoder", "projector", "decoder"], self._batches.mixture)
+            return model.eval()
+        torch.manual_seed(self._config.seed)
+        adapters = Lora(
+            model.decoder,
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            target_modules=lora.target_modules,
+        )
+        self._run("continual", ["encoder", "projector"], self._batches.mixture, adapters)
+        adapters.merge()
         return model.eval()
 
     def trained_positions(self) -> dict[str, int]:
@@ -173,18 +114,27 @@ class Recipe:
     def _run(
         self,
         name: str,
-        trained: list[nn.Module],
+        trained: Sequence[str],
         batches_of: Callable[[Any, int], Callable[[int, float], Batch]],
+        lora: Lora | None = None,
     ) -> None:
-        stage: StageSection = getattr(self._config, name)
-        if not stage.steps:
+        stage: StageSection | None = getattr(self._config, name)
+        if stage is None or not stage.steps:
             return
-        model, config = self.model, self._config
-        model.requires_grad_(False)
-        for module in trained:
+        config, whole = self._config, self.refrag.model
+        whole.requires_grad_(False)
+        for module in [getattr(whole, part) for part in trained] + (lora.adapters if lora else []):
             module.requires_grad_(True)
+        in_shards = self._accelerator.distributed_type == DistributedType.FSDP
+        if in_shards and stage.optimizer is not Optimizer.adamw:
+            raise UserError(
+                f"{name}.optimizer={stage.optimizer.value}: it needs whole matrices, and FSDP cuts "
+                f"them. Give {name}.optimizer=adamw."
+            )
+        # A model that was cut into shards stays so: a copy is cut, and its weights are taken back.
+        model = copy.deepcopy(whole) if in_shards else whole
         optimizers = build_optimizers(
-            trained,
+            [model],
             name=cast(Any, stage.optimizer.value),
             learning_rate=stage.learning_rate,
             muon_learning_rate=stage.muon_learning_rate,
@@ -196,13 +146,14 @@ class Recipe:
             chunk_size=config.model.chunk_size,
             count=config.validation_windows,
             with_chunks=name != "language_modelling",
-            bfloat16=config.bfloat16,
+            with_texts=self._with_texts,
         )
         run_stage(
             model,
             optimizers,
             batches_of(stage, config.seed * len(STAGES) + STAGES.index(name)),
-            mixed_loss,
+            partial(mixed_loss, chunk_tokenizer=self.refrag.chunk_tokenizer),
+            accelerator=self._accelerator,
             settings=StageSettings(
                 name=name,
                 steps=stage.steps,
@@ -212,78 +163,15 @@ class Recipe:
                 log_every=config.log_every,
                 save_every=config.save_every,
                 validate_every=config.validate_every,
-                bfloat16=config.bfloat16,
+                accumulate=stage.accumulate,
             ),
             folder=self._folder / name,
             writer=self._writer,
             show=self._show,
-            validate=lambda: validation(model),
+            validate=validation,
+            dropouts=lora_dropouts(model) if lora else (),
         )
-
-    def _mixture(self, stage: StageSection, seed: int) -> MixtureBatches:
-        low, high = stage.expanded_fraction
-        return MixtureBatches(
-            [self._part(number, part) for number, part in enumerate(stage.parts)],
-            batch_tokens=stage.batch_tokens,
-            seed=seed,
-            expanded_fraction=(low, high),
-        )
-
-    def _part(self, number: int, section: PartSection) -> Part:
-        keys = {str(key): value for key, value in section.windows.items()}
-        kind = (
-            _KINDS["contiguous"] if section.kind == "reconstruction" else _KINDS.get(section.kind)
-        )
-        if kind is None:
-            raise UserError(
-                f"kind={section.kind} in the mixture: choose one of reconstruction, "
-                f"{', '.join(_KINDS)}."
-            )
-        if section.kind == "reconstruction":
-            keys["output_length"] = 1
-        source = kind(
-            self._corpus(section.domains),
-            chunk_size=self._config.model.chunk_size,
-            count=INDEFINITE,
-            with_texts=False,
-            seed=self._config.seed + 1000 * (number + 1),
-            **keys,
-        )
-        return Part(
-            name=f"{section.kind}-{number}",
-            source=source,
-            weight=section.weight,
-            expansion=cast(Any, section.expansion.value),
-            context_weight=section.context_weight,
-            reconstructs=section.kind == "reconstruction",
-        )
-
-    def _corpus(self, domains: list[str] | None) -> TokenizedCorpus:
-        if domains is None:
-            return self._train
-        missing = set(domains) - set(self._train.domains)
-        if missing:
-            raise UserError(
-                f"domains={list(domains)} in the mixture: no text of {', '.join(missing)}. "
-                f"Domains: {', '.join(self._train.domains)}."
-            )
-        return self._train.of_domains(domains)
-
-    def _reconstruction(self, stage: ReconstructionSection, seed: int) -> ReconstructionBatches:
-        curriculum = Curriculum(stage.max_chunks, stages=stage.curriculum_stages)
-        chunk_size = self._config.model.chunk_size
-        sources = [
-            ContiguousWindows(
-                self._train,
-                chunk_size=chunk_size,
-                context_length=size * chunk_size,
-                output_length=1,
-                count=INDEFINITE,
-                with_texts=False,
-                seed=seed,
-            )
-            for size in curriculum.sizes
-        ]
-        return ReconstructionBatches(
-            sources, curriculum=curriculum, batch_tokens=stage.batch_tokens, seed=seed
-        )
+        if in_shards:
+            target = whole.state_dict()
+            for key, tensor in model.state_dict().items():
+                target[key].copy_(gather(tensor))

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
-from refrag_rl.modeling.checkpoint import join_refrag, save_refrag
+from refrag_rl.modeling.checkpoint import save_refrag
+from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
-from refrag_rl.pretraining.progress import show_stages
-from refrag_rl.pretraining.recipe import Recipe, load_documents
+from refrag_rl.pretraining.loss import mixed_loss
+from refrag_rl.pretraining.mixture import batch_size, load_documents
+from refrag_rl.pretraining.processes import build_accelerator
+from refrag_rl.pretraining.progress import Silent, show_stages
+from refrag_rl.pretraining.recipe import Recipe
 from refrag_rl.pretraining.settings import PretrainConfig
-from refrag_rl.pretraining.tokenizer import train_tokenizer
+from refrag_rl.pretraining.trainer import Progress, Scalars
 from refrag_rl.pretraining.validation import Validation
 from refrag_rl.run_folder import describe_circumstances
 
@@ -31,7 +34,8 @@ def run_pretraining(config: DictConfig) -> None:
     """Pre-train as the config says, from where the run in ``output`` was left.
 
     Raises:
-        UserError: There is no text, or ``output`` holds a run with another config.
+        UserError: There is no text, a setting cannot be used, or ``output`` holds a run with
+            another config.
     """
     # transformers says at each start that a faster kernel for convolutions exists, for GPUs only.
     logging.set_verbosity_error()
@@ -39,39 +43,68 @@ def run_pretraining(config: DictConfig) -> None:
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, PretrainConfig)
     folder = Path(settings.output)
-    _claim(folder, OmegaConf.to_yaml(config))
+    for stage in (settings.language_modelling, settings.reconstruction, settings.continual):
+        if stage is not None:
+            batch_size(stage)
+    accelerator = build_accelerator(bfloat16=settings.bfloat16)
+    main = accelerator.is_main_process
     train_documents = load_documents(settings.data, "train")
     validation_documents = load_documents(settings.data, "validation")
-    tokenizer = _tokenizer(settings, train_documents, folder / "tokenizer")
+    # The main process makes the run's folder and the tokenizer; the others find them.
+    with accelerator.main_process_first():
+        _claim(folder, OmegaConf.to_yaml(config))
+        tokenizer = decoder_tokenizer(settings, train_documents, folder / "tokenizer")
     train = TokenizedCorpus(train_documents, tokenizer)
     validation = TokenizedCorpus(validation_documents, tokenizer)
-    print(
+    accelerator.print(
         f"{len(train)} documents, {train.num_tokens / 1e6:.1f}M tokens; "
         f"{validation.num_tokens / 1e6:.1f}M to validate on"
     )
-    with SummaryWriter(str(folder)) as writer, show_stages() as show:
+    with ExitStack() as open_until_end:
+        writer: Scalars = Silent()
+        show: Progress = Silent()
+        if main:
+            writer = cast(Scalars, open_until_end.enter_context(SummaryWriter(str(folder))))
+            show = open_until_end.enter_context(show_stages())
         recipe = Recipe(
             settings,
             tokenizer,
             train=train,
             validation=validation,
             folder=folder,
+            accelerator=accelerator,
             writer=writer,
             show=show,
         )
-        model = recipe.run()
+        recipe.run()
+    if main:
+        _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
+    accelerator.end_training()
+
+
+def _finish(
+    settings: PretrainConfig,
+    config_yaml: str,
+    recipe: Recipe,
+    train: TokenizedCorpus,
+    validation: TokenizedCorpus,
+) -> None:
+    """Measure the model and write it with its figures and its card."""
+    folder = Path(settings.output)
+    refrag = recipe.refrag
+    model, chunk_tokenizer = refrag.model, refrag.chunk_tokenizer
     figures = Validation(
         validation,
         chunk_size=settings.model.chunk_size,
         count=settings.validation_windows,
         with_chunks=True,
-        bfloat16=False,
-    )(model)
+        with_texts=not chunk_tokenizer.is_shared,
+    )(lambda batch: mixed_loss(model, batch.to(model.device), chunk_tokenizer))
     (folder / "metrics.json").write_text(json.dumps(dict(figures), indent=2), encoding="utf-8")
     model.bfloat16()
     card = model_card(
         name=folder.name,
-        config_yaml=OmegaConf.to_yaml(config),
+        config_yaml=config_yaml,
         command=" ".join(["python -m refrag_rl.pretrain", *HydraConfig.get().overrides.task]),
         circumstances=describe_circumstances(),
         tokens=recipe.trained_positions(),
@@ -83,7 +116,7 @@ def run_pretraining(config: DictConfig) -> None:
         documents=_sources(train),
         validation_windows=settings.validation_windows,
     )
-    save_refrag(folder / "model", join_refrag(model, tokenizer), card=card)
+    save_refrag(folder / "model", refrag, card=card)
     _print_figures(figures)
     print(f"model: {folder / 'model'}  (use it with refrag.path={folder / 'model'})")
 
@@ -104,22 +137,6 @@ def _claim(folder: Path, config: str) -> None:
     fresh = folder / "config.yaml.new"
     fresh.write_text(config, encoding="utf-8")
     os.replace(fresh, path)
-
-
-def _tokenizer(
-    settings: PretrainConfig, documents: list[Document], folder: Path
-) -> PreTrainedTokenizerFast:
-    if isinstance(settings.model.decoder, str):
-        return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(settings.model.decoder))
-    if not folder.exists():
-        tokenizer = train_tokenizer(
-            documents,
-            vocabulary_size=settings.tokenizer.vocabulary_size,
-            share=settings.tokenizer.share,
-            seed=settings.seed,
-        )
-        tokenizer.save_pretrained(folder)
-    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
 
 
 def _sources(corpus: TokenizedCorpus) -> list[str]:

@@ -1,4 +1,4 @@
-"""Types of the config of ``python -m refrag_rl.pretrain``; ``conf/pretrain.yaml`` has the keys."""
+"""Types of the config of ``python -m refrag_rl.pretrain``; ``conf/pretrain`` has the keys."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ class TokenizerSection:
 
 
 @dataclass
+class LoraSection:
+    """Low-rank adapters of the decoder."""
+
+    rank: int = 0
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: Any = "all-linear"
+
+
+@dataclass
 class ModelSection:
     """Encoder and decoder."""
 
@@ -51,6 +61,7 @@ class ModelSection:
     embedding_scale: float = MISSING
     decoder: Any = MISSING
     encoder: Any = MISSING
+    lora: LoraSection = field(default_factory=LoraSection)
 
 
 @dataclass
@@ -70,7 +81,9 @@ class StageSection:
     """One stage."""
 
     steps: int = MISSING
-    batch_tokens: int = MISSING
+    batch_tokens: int | None = None
+    batch_windows: int | None = None
+    accumulate: int = 1
     warmup: float = MISSING
     optimizer: Optimizer = MISSING
     learning_rate: float = MISSING
@@ -89,15 +102,22 @@ class ReconstructionSection(StageSection):
 
 
 @dataclass
+class ContinualSection(StageSection):
+    """The stage on mixed input."""
+
+    curriculum_stages: int = MISSING
+
+
+@dataclass
 class PretrainConfig:
     """``python -m refrag_rl.pretrain``."""
 
     data: DataSection = field(default_factory=DataSection)
     tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
     model: ModelSection = field(default_factory=ModelSection)
-    language_modelling: StageSection = field(default_factory=StageSection)
+    language_modelling: StageSection | None = None
     reconstruction: ReconstructionSection = field(default_factory=ReconstructionSection)
-    continual: StageSection = field(default_factory=StageSection)
+    continual: ContinualSection = field(default_factory=ContinualSection)
     weight_decay: float = MISSING
     betas: list[float] = field(default_factory=list)
     max_gradient_norm: float = MISSING

@@ -2,23 +2,29 @@
 
 A batch is a function of its step, and nothing else is random, so a run that was stopped and resumed
 from its last checkpoint goes through the same batches and the same weights.
+
+Each process draws the whole batch of a step and reads its own rows, in ``accumulate`` parts. The
+loss is a weighted mean over the batch's tokens; a part counts by its share of the weights, so the
+gradient is that of the whole batch, however it was cut.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
 
 from refrag_rl.modeling import RefragForCausalLM
-from refrag_rl.pretraining.batches import Batch
+from refrag_rl.pretraining.batch import Batch, positions, split
 from refrag_rl.pretraining.optimizer import learning_rate_factor
 from refrag_rl.training_state import Checkpoint
 
@@ -29,6 +35,37 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         """Show that ``done`` of ``total`` steps are done."""
         ...
+
+
+class Scalars(Protocol):
+    """Takes the curves of a run, as TensorBoard's ``SummaryWriter`` does."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Add a point to a curve."""
+        ...
+
+
+Loss = Callable[[Batch], Tensor]
+"""Loss of a batch, () in nats per token."""
+
+
+class _StageModel(nn.Module):
+    """The model with its loss as its forward pass, which is what DDP and FSDP wrap.
+
+    Args:
+        model: To be trained.
+        loss_of: ``(model, batch) -> ()``.
+    """
+
+    def __init__(
+        self, model: RefragForCausalLM, loss_of: Callable[[RefragForCausalLM, Batch], Tensor]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._loss_of = loss_of
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._loss_of(self.model, batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +81,7 @@ class StageSettings:
         log_every: Steps between scalars.
         save_every: Steps between checkpoints.
         validate_every: Steps between validations; 0: none.
-        bfloat16: Matrix products in bfloat16 (autocast).
+        accumulate: Parts in which a process reads its rows of a batch.
     """
 
     name: str
@@ -55,7 +92,7 @@ class StageSettings:
     log_every: int = 10
     save_every: int = 200
     validate_every: int = 0
-    bfloat16: bool = True
+    accumulate: int = 1
 
 
 def run_stage(
@@ -64,35 +101,40 @@ def run_stage(
     batches: Callable[[int, float], Batch],
     loss_of: Callable[[RefragForCausalLM, Batch], Tensor],
     *,
+    accelerator: Accelerator,
     settings: StageSettings,
     folder: Path,
-    writer: SummaryWriter,
+    writer: Scalars,
     show: Progress,
-    validate: Callable[[], Mapping[str, float]] | None = None,
+    validate: Callable[[Loss], Mapping[str, float]] | None = None,
+    dropouts: Sequence[nn.Module] = (),
 ) -> None:
     """Train one stage to its end, from its last checkpoint if there is one.
 
     Args:
         model: Trained in place; the parameters that require a gradient.
         optimizers: Over those parameters, at their peak learning rates.
-        batches: ``(step, progress) -> Batch``.
-        loss_of: ``(model, batch) -> ()`` loss in nats per token.
+        batches: ``(step, progress) -> Batch`` of all processes together.
+        loss_of: ``(model, batch) -> ()`` loss in nats per token, a mean over the batch's tokens by
+            their weights.
+        accelerator: Processes, devices and number format.
         settings: Of the stage.
-        folder: Of the stage's checkpoint.
+        folder: Of the stage's checkpoint, which the main process writes.
         writer: TensorBoard.
         show: Progress bar.
         validate: Returns figures to log every ``validate_every`` steps and at the end.
+        dropouts: Put in training mode for the steps; all else stays in evaluation mode.
 
     Raises:
         FloatingPointError: The loss is not finite; the last checkpoint stands.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, writes=accelerator.is_main_process)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    prepared, *optimizers = accelerator.prepare(_StageModel(model, loss_of), *optimizers)
     step, tokens = 0, 0
     if checkpoint.exists():
         progress = checkpoint.load(model, optimizers)
         step, tokens = progress["step"], progress["tokens"]
-    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     clock, counted = time.perf_counter(), 0
     losses: dict[str, list[float]] = {}
     while step < settings.steps:
@@ -103,15 +145,13 @@ def run_stage(
             for group, peak in zip(optimizer.param_groups, group_peaks, strict=True):
                 group["lr"] = peak * factor
         batch = batches(step, step / settings.steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            loss = loss_of(model, batch)
-        loss.backward()
-        value = loss.item()
+        with _training(dropouts, step, accelerator.process_index):
+            value = _accumulate_gradient(accelerator, prepared, batch, settings.accumulate)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"stage {settings.name}: the loss of step {step} is {value} (batch {batch.name})"
             )
-        torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
+        _clip(accelerator, prepared, optimizers, settings.max_gradient_norm)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -130,17 +170,58 @@ def run_stage(
             clock, counted, losses = time.perf_counter(), 0, {}
         due = settings.validate_every and step % settings.validate_every == 0
         if validate is not None and (due or step == settings.steps):
-            held_out = validate()
+            held_out = validate(lambda batch: prepared(batch.to(accelerator.device)))
             for name, mean in held_out.items():
                 writer.add_scalar(f"{settings.name}/validation/{name}", mean, tokens)
             show(settings.name, step, settings.steps, held_out)
             clock = time.perf_counter()
         if step % settings.save_every == 0 or step == settings.steps:
             checkpoint.save(model, optimizers, {"step": step, "tokens": tokens})
+            accelerator.wait_for_everyone()
+    accelerator.free_memory()
 
 
-def positions(batch: Batch) -> int:
-    """Return the decoder positions of a batch."""
-    rows, num_chunks, chunk_size = batch.context_ids.shape
-    fixed = 1 + batch.prompt_ids.shape[1] + batch.output_ids.shape[1] + num_chunks
-    return rows * fixed + int(batch.expanded.sum()) * (chunk_size - 1)
+def _accumulate_gradient(
+    accelerator: Accelerator, prepared: nn.Module, batch: Batch, accumulate: int
+) -> float:
+    """Leave the gradient of a batch's loss in the parameters; return the loss, nats per token."""
+    processes, first = accelerator.num_processes, accelerator.process_index * accumulate
+    parts = split(batch, processes * accumulate)[first : first + accumulate]
+    value = torch.zeros((), device=accelerator.device)
+    for number, (part, share) in enumerate(parts, start=1):
+        last = number == len(parts)
+        with nullcontext() if last else accelerator.no_sync(prepared):
+            loss = prepared(part.to(accelerator.device)) * share
+            # The processes' gradients are averaged, not summed.
+            accelerator.backward(loss * processes)
+        value += loss.detach()
+    return float(accelerator.reduce(value, "sum").item())
+
+
+def _clip(
+    accelerator: Accelerator,
+    prepared: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    max_norm: float,
+) -> None:
+    """Clip the gradient of all optimized parameters together."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        # accelerate knows a model in shards by the list of all its parameters.
+        accelerator.clip_grad_norm_(prepared.parameters(), max_norm)
+        return
+    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+    accelerator.clip_grad_norm_(parameters, max_norm)
+
+
+@contextmanager
+def _training(dropouts: Sequence[nn.Module], step: int, process: int) -> Iterator[None]:
+    """Turn dropout on for one step, its draws being a function of step and process alone."""
+    if dropouts:
+        torch.manual_seed(hash((step, process)))
+    for module in dropouts:
+        module.train()
+    try:
+        yield
+    finally:
+        for module in dropouts:
+            module.eval()

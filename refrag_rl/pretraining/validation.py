@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.recall import RecallWindows
 from refrag_rl.corpora.retrieved import RetrievedWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import Window, WindowSource
-from refrag_rl.modeling import RefragForCausalLM
-from refrag_rl.pretraining.batches import Batch, choose_chunks, reconstruction, stack
-from refrag_rl.pretraining.loss import mixed_loss
+from refrag_rl.pretraining.batch import Batch, choose_chunks, reconstruction, stack
 
 _ROWS = 8
 _RANDOM_FRACTION = 0.2
@@ -34,7 +33,7 @@ class Validation:
         chunk_size: ``k``.
         count: Windows of each kind and domain.
         with_chunks: Read chunk embeddings, too.
-        bfloat16: Matrix products in bfloat16.
+        with_texts: The encoder has a tokenizer of its own and reads the chunks' texts.
     """
 
     def __init__(
@@ -44,14 +43,13 @@ class Validation:
         chunk_size: int,
         count: int,
         with_chunks: bool,
-        bfloat16: bool,
+        with_texts: bool = False,
     ) -> None:
-        self._bfloat16 = bfloat16
         self._batches: dict[str, list[Batch]] = {}
         fixed: dict[str, Any] = {
             "chunk_size": chunk_size,
             "count": count,
-            "with_texts": False,
+            "with_texts": with_texts,
             "seed": 1,
         }
         for domain in corpus.domains:
@@ -93,15 +91,18 @@ class Validation:
             for first in range(0, len(windows), _ROWS)
         ]
 
-    @torch.inference_mode()
-    def __call__(self, model: RefragForCausalLM) -> Mapping[str, float]:
-        """Return the mean loss of each reading on the output, nats per token."""
+    @torch.no_grad()
+    def __call__(self, loss_of: Callable[[Batch], Tensor]) -> Mapping[str, float]:
+        """Return the mean loss of each reading on the output, nats per token.
+
+        Args:
+            loss_of: Loss of a batch, (), by its weights.
+        """
         figures = {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
-            for name, batches in self._batches.items():
-                rows = [len(batch.output_ids) for batch in batches]
-                losses = [mixed_loss(model, _output_only(batch)).item() for batch in batches]
-                figures[name] = float(np.average(losses, weights=rows))
+        for name, batches in self._batches.items():
+            rows = [len(batch.output_ids) for batch in batches]
+            losses = [loss_of(_output_only(batch)).item() for batch in batches]
+            figures[name] = float(np.average(losses, weights=rows))
         return figures
 
 
@@ -112,6 +113,7 @@ def _without_context(windows: list[Window]) -> Batch:
         context_ids=batch.context_ids[:, :0],
         chunk_mask=batch.chunk_mask[:, :0],
         expanded=batch.expanded[:, :0],
+        chunk_texts=((),) * len(windows),
     )
 
 

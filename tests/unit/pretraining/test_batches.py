@@ -8,16 +8,16 @@ from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.recall import RecallWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.pretraining.batch import Batch, choose_chunks, positions, split
 from refrag_rl.pretraining.batches import (
     INDEFINITE,
-    Batch,
+    BatchSize,
     MixtureBatches,
     Part,
     ReconstructionBatches,
-    choose_chunks,
+    Sizes,
 )
 from refrag_rl.pretraining.curriculum import Curriculum
-from refrag_rl.pretraining.trainer import positions
 from tests.tiny_models import byte_level_tokenizer
 
 K = 4
@@ -42,7 +42,7 @@ def mixture(corpus: TokenizedCorpus) -> MixtureBatches:
             Part("recall", recall, 1.0, "all", 0.0),
             Part("copy", contiguous, 1.0, "none", 0.0, reconstructs=True),
         ],
-        batch_tokens=200,
+        size=BatchSize(tokens=200),
         seed=3,
         expanded_fraction=(0.25, 0.75),
     )
@@ -88,7 +88,7 @@ def test_reconstruction_follows_the_curriculum(corpus: TokenizedCorpus) -> None:
         )
         for size in curriculum.sizes
     ]
-    batches = ReconstructionBatches(sources, curriculum=curriculum, batch_tokens=300, seed=0)
+    batches = ReconstructionBatches(Sizes(sources, curriculum), size=BatchSize(tokens=300), seed=0)
     early = np.mean([batches(step, 0.0).context_ids.shape[1] for step in range(60)])
     late = np.mean([batches(step, 0.99).context_ids.shape[1] for step in range(60)])
     assert early < late
@@ -104,3 +104,34 @@ def test_chosen_chunks_are_as_many_as_asked_and_often_neighbours() -> None:
     assert choose_chunks(5, 5, rng).all() and not choose_chunks(5, 0, rng).any()
     assert np.mean(runs) > 1.5
     assert min(runs) == 0
+
+
+def test_contiguous_parts_grow_with_the_curriculum(corpus: TokenizedCorpus) -> None:
+    curriculum = Curriculum(16)
+    sources = [
+        ContiguousWindows(
+            corpus, chunk_size=K, context_length=size * K, output_length=8, count=INDEFINITE
+        )
+        for size in curriculum.sizes
+    ]
+    part = Part("c", sources[-1], 1.0, "mixed", 0.0, sizes=Sizes(sources, curriculum))
+    batches = MixtureBatches([part], size=BatchSize(windows=5), seed=0)
+    early, late = ([batches(step, at) for step in range(60)] for at in (0.0, 0.99))
+    chunks = [np.mean([batch.context_ids.shape[1] for batch in some]) for some in (early, late)]
+    assert chunks[0] < 4 < 8 < chunks[1]
+    assert {len(batch.output_ids) for batch in early + late} == {5}
+    assert {batch.output_ids.shape[1] for batch in early + late} == {8}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_parts_of_a_batch_are_its_rows_and_share_its_weight(
+    mixture: MixtureBatches, count: int
+) -> None:
+    for step in range(6):
+        batch = mixture(step, 0.0)
+        parts = split(batch, count)
+        assert len(parts) == count
+        assert sum(share for _, share in parts) == pytest.approx(1)
+        used = [part for part, share in parts if share]
+        assert torch.equal(torch.cat([part.context_ids for part in used]), batch.context_ids)
+        assert sum((part.chunk_texts for part in used), ()) == batch.chunk_texts

@@ -67,3 +67,17 @@ def test_share_of_long_data_points_grows_with_progress() -> None:
 def test_one_stage_is_no_curriculum() -> None:
     curriculum = Curriculum(32, stages=1)
     assert np.array_equal(curriculum.shares(0.0), curriculum.shares(0.99))
+
+
+def test_published_table_follows_from_totals_and_first_terms() -> None:
+    table = curriculum_table([2000.0] * 3 + [4000.0] * 3 + [8000.0] * 3, 9)
+    assert round(table[0, 0]) == 1333 and round(table[0, -1]) == 0
+    assert round(table[-1, 0]) == 1 and round(table[-1, -1]) == 5259
+
+
+def test_batches_of_so_many_windows_follow_the_counts() -> None:
+    curriculum = Curriculum(8, stages=1)
+    counts = np.array([2000, 2000, 4000, 8000])
+    assert np.allclose(curriculum.shares(0, [1.0] * 4), counts / counts.sum())
+    tokens = counts * np.array([1, 2, 4, 8])
+    assert np.allclose(curriculum.shares(0), tokens / tokens.sum())

@@ -1,0 +1,132 @@
+"""The model that a pre-training starts from: loaded parts, or parts from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from refrag_rl.corpora.documents import Document
+from refrag_rl.errors import UserError
+from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.checkpoint import LoadedRefrag, cut_alike, join_refrag, load_tokenizer
+from refrag_rl.pretraining.initialization import start_with_induction
+from refrag_rl.pretraining.settings import ModelSection, PretrainConfig
+from refrag_rl.pretraining.tokenizer import train_tokenizer
+
+
+def decoder_tokenizer(
+    settings: PretrainConfig, documents: list[Document], folder: Path
+) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a loaded decoder, or train one for a decoder from scratch.
+
+    Args:
+        settings: The whole config.
+        documents: To train it on.
+        folder: Where a trained one is kept, and read from if it is there.
+
+    Raises:
+        UserError: It cannot be loaded, or gives no character offsets.
+    """
+    name = settings.model.decoder
+    if isinstance(name, str):
+        tokenizer = load_tokenizer("model.decoder", name)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise UserError(
+                f"model.decoder={name}: {type(tokenizer).__name__} gives no character offsets. "
+                "Give a decoder with a fast tokenizer."
+            )
+        return tokenizer
+    if not folder.exists():
+        train_tokenizer(
+            documents,
+            vocabulary_size=settings.tokenizer.vocabulary_size,
+            share=settings.tokenizer.share,
+            seed=settings.seed,
+        ).save_pretrained(folder)
+    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
+
+
+def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> LoadedRefrag:
+    """Make the model; encoder and decoder are loaded, or made from scratch with random weights.
+
+    A loaded encoder whose tokenizer cuts text in another way than the decoder's keeps its own; all
+    other encoders read the decoder's token ids.
+
+    Args:
+        model: Section of the config.
+        tokenizer: The decoder's.
+
+    Raises:
+        UserError: A part cannot be loaded, or does not fit.
+    """
+    own: PreTrainedTokenizerBase | None = None
+    cls_token_id = tokenizer.cls_token_id
+    if isinstance(model.encoder, str):
+        own = load_tokenizer("model.encoder", model.encoder)
+        cls_token_id = own.cls_token_id
+        if cut_alike(own, tokenizer):
+            own = None
+    decoder = _load_or_make("decoder", model.decoder, AutoModelForCausalLM, tokenizer)
+    if model.induction_start:
+        if isinstance(model.decoder, str):
+            raise UserError(
+                f"model.induction_start=true, but model.decoder={model.decoder} has weights "
+                "already. Give model.induction_start=false."
+            )
+        start_with_induction(decoder, embedding_scale=model.embedding_scale)
+    refrag = RefragForCausalLM.from_encoder_decoder(
+        _load_or_make("encoder", model.encoder, AutoModel, tokenizer),
+        decoder,
+        model.chunk_size,
+        encoder_pooling=cast(Any, model.encoder_pooling),
+        shared_tokenizer=own is None,
+        bos_token_id=tokenizer.bos_token_id,
+        cls_token_id=cls_token_id if own is None else None,
+    )
+    return join_refrag(refrag, tokenizer, own)
+
+
+def _load_or_make(
+    part: str, section: Any, auto_class: Any, tokenizer: PreTrainedTokenizerFast
+) -> Any:
+    if isinstance(section, str):
+        try:
+            return auto_class.from_pretrained(section, dtype=torch.float32, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:160]
+            raise UserError(
+                f"model.{part}={section} cannot be loaded ({reason}).\n"
+                "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
+            ) from error
+    settings = {str(key): value for key, value in dict(section).items()}
+    config = AutoConfig.for_model(
+        str(settings.pop("model_type")),
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **settings,
+    )
+    return auto_class.from_config(config)
+
+
+@torch.no_grad()
+def start_encoder(model: RefragForCausalLM) -> None:
+    """Give an encoder of the decoder's width its token embeddings, at the encoder's own scale.
+
+    For encoders from scratch, which have learned nothing yet, once the decoder's are trained.
+    """
+    source = cast(nn.Embedding, model.get_input_embeddings()).weight
+    target = cast(nn.Embedding, model.encoder.get_input_embeddings()).weight
+    if source.shape == target.shape:
+        target.copy_(source * (target.std() / source.std()))

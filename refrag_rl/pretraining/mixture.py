@@ -1,0 +1,198 @@
+"""From the config of a stage to its batches: documents, kinds of windows, sizes, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from refrag_rl.corpora import docs, files
+from refrag_rl.corpora.contiguous import ContiguousWindows
+from refrag_rl.corpora.documents import Document, Split, select_split
+from refrag_rl.corpora.recall import RecallWindows
+from refrag_rl.corpora.retrieved import RetrievedWindows
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.errors import UserError
+from refrag_rl.pretraining.batches import (
+    INDEFINITE,
+    BatchSize,
+    MixtureBatches,
+    Part,
+    ReconstructionBatches,
+    Sizes,
+)
+from refrag_rl.pretraining.curriculum import Curriculum
+from refrag_rl.pretraining.settings import (
+    ContinualSection,
+    DataSection,
+    PartSection,
+    ReconstructionSection,
+    StageSection,
+)
+
+_KINDS: dict[str, Callable[..., WindowSource]] = {
+    "contiguous": ContiguousWindows,
+    "recall": RecallWindows,
+    "retrieved": RetrievedWindows,
+}
+
+
+def load_documents(data: DataSection, split: Split) -> list[Document]:
+    """Read the training or the validation documents.
+
+    Args:
+        data: Section of the config.
+        split: ``train`` or ``validation``.
+
+    Raises:
+        UserError: There are none.
+    """
+    paths = data.files if split == "train" else data.validation_files
+    documents = select_split(docs.load(), split) if data.docs else []
+    if paths:
+        documents += files.load(list(paths))
+    if not documents:
+        raise UserError(
+            f"data: there are no {split} documents. Set data.docs=true or give data.files=[...]."
+        )
+    return documents
+
+
+class StageBatches:
+    """Makes the batches of the stages.
+
+    Args:
+        train: Training documents.
+        chunk_size: ``k``.
+        seed: Of the run.
+        with_texts: Windows carry their chunks' texts, for an encoder with a tokenizer of its own.
+    """
+
+    def __init__(
+        self, train: TokenizedCorpus, *, chunk_size: int, seed: int, with_texts: bool
+    ) -> None:
+        self._train = train
+        self._chunk_size = chunk_size
+        self._seed = seed
+        self._with_texts = with_texts
+
+    def mixture(self, stage: StageSection, seed: int) -> MixtureBatches:
+        """Return the batches of a stage on a mixture of windows.
+
+        Raises:
+            UserError: A part or the size of a batch cannot be used.
+        """
+        low, high = stage.expanded_fraction
+        return MixtureBatches(
+            [self._part(number, part, stage) for number, part in enumerate(stage.parts)],
+            size=batch_size(stage),
+            seed=seed,
+            expanded_fraction=(low, high),
+        )
+
+    def _part(self, number: int, section: PartSection, stage: StageSection) -> Part:
+        keys = {str(key): value for key, value in section.windows.items()}
+        kind = (
+            _KINDS["contiguous"] if section.kind == "reconstruction" else _KINDS.get(section.kind)
+        )
+        if kind is None:
+            raise UserError(
+                f"kind={section.kind} in the mixture: choose one of reconstruction, "
+                f"{', '.join(_KINDS)}."
+            )
+        if section.kind == "reconstruction":
+            keys["output_length"] = 1
+        make = partial(
+            kind,
+            self._corpus(section.domains),
+            chunk_size=self._chunk_size,
+            count=INDEFINITE,
+            with_texts=self._with_texts,
+            seed=self._seed + 1000 * (number + 1),
+        )
+        source = make(**keys)
+        sizes = None
+        grows = section.kind == "contiguous"  # others have passages that cannot shrink to a chunk
+        if grows and isinstance(stage, ContinualSection) and stage.curriculum_stages > 1:
+            sizes = _growing(make, keys, source, section, stage)
+        return Part(
+            name=f"{section.kind}-{number}",
+            source=source,
+            weight=section.weight,
+            expansion=cast(Any, section.expansion.value),
+            context_weight=section.context_weight,
+            reconstructs=section.kind == "reconstruction",
+            sizes=sizes,
+        )
+
+    def _corpus(self, domains: list[str] | None) -> TokenizedCorpus:
+        if domains is None:
+            return self._train
+        missing = set(domains) - set(self._train.domains)
+        if missing:
+            raise UserError(
+                f"domains={list(domains)} in the mixture: no text of {', '.join(missing)}. "
+                f"Domains: {', '.join(self._train.domains)}."
+            )
+        return self._train.of_domains(domains)
+
+    def reconstruction(self, stage: ReconstructionSection, seed: int) -> ReconstructionBatches:
+        """Return the batches of the stage that reconstructs contexts of growing size.
+
+        Raises:
+            UserError: The size of a batch cannot be used.
+        """
+        curriculum = Curriculum(stage.max_chunks, stages=stage.curriculum_stages)
+        chunk_size = self._chunk_size
+        sources = [
+            ContiguousWindows(
+                self._train,
+                chunk_size=chunk_size,
+                context_length=size * chunk_size,
+                output_length=1,
+                count=INDEFINITE,
+                with_texts=self._with_texts,
+                seed=seed,
+            )
+            for size in curriculum.sizes
+        ]
+        return ReconstructionBatches(Sizes(sources, curriculum), size=batch_size(stage), seed=seed)
+
+
+def batch_size(stage: StageSection) -> BatchSize:
+    """Return how much an optimizer step of a stage reads.
+
+    Raises:
+        UserError: Both or none of ``batch_tokens`` and ``batch_windows`` are given, or a number is
+            below 1.
+    """
+    given = [n for n in (stage.batch_tokens, stage.batch_windows) if n is not None]
+    if len(given) != 1 or given[0] < 1 or stage.accumulate < 1:
+        raise UserError(
+            f"batch_tokens={stage.batch_tokens} batch_windows={stage.batch_windows} "
+            f"accumulate={stage.accumulate}: give one of batch_tokens and batch_windows, 1 or "
+            "more, and null for the other; accumulate must be 1 or more."
+        )
+    return BatchSize(stage.batch_tokens, stage.batch_windows)
+
+
+def _growing(
+    make: Callable[..., WindowSource],
+    keys: dict[str, Any],
+    longest: WindowSource,
+    section: PartSection,
+    stage: ContinualSection,
+) -> Sizes:
+    """Return contiguous windows with contexts of 1, 2, 4, ... ``L`` chunks (paper, B.3)."""
+    curriculum = Curriculum(longest.num_chunks, stages=stage.curriculum_stages)
+    chunk_size = longest.chunk_size
+    shorter = [
+        make(**{**keys, "context_length": size * chunk_size}) for size in curriculum.sizes[:-1]
+    ]
+    window = longest[0]
+    fixed = 1 + len(window.prompt_ids) + len(window.output_ids)
+    fraction = {"all": 1.0, "none": 0.0, "mixed": sum(stage.expanded_fraction) / 2}
+    a_chunk = 1 + fraction[section.expansion.value] * (chunk_size - 1)
+    lengths = [fixed + size * a_chunk for size in curriculum.sizes]
+    return Sizes([*shorter, longest], curriculum, lengths)

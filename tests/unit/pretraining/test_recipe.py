@@ -1,0 +1,194 @@
+"""The stages on a loaded pair of Hugging Face, the encoder with a tokenizer of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from refrag_rl.corpora.contiguous import ContiguousWindows
+from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.errors import UserError
+from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.checkpoint import LoadedRefrag, load_refrag, save_refrag
+from refrag_rl.pretraining.assembly import build_model, decoder_tokenizer
+from refrag_rl.pretraining.batch import reconstruction
+from refrag_rl.pretraining.loss import embed_compressed
+from refrag_rl.pretraining.mixture import batch_size
+from refrag_rl.pretraining.processes import build_accelerator
+from refrag_rl.pretraining.progress import Silent
+from refrag_rl.pretraining.recipe import Recipe
+from refrag_rl.pretraining.settings import PretrainConfig, StageSection
+from refrag_rl.reward import RewardModel
+from refrag_rl.schema import register
+from tests.tiny_models import (
+    MULTI_BYTE_TEXT,
+    byte_level_tokenizer,
+    save_tiny_pair,
+    tiny_encoder,
+    word_piece_tokenizer,
+)
+
+PARTS = (
+    "[{kind: contiguous, weight: 1, windows: {context_length: 16, output_length: 8}},"
+    " {kind: reconstruction, weight: 1, expansion: none, windows: {context_length: 8}}]"
+)
+SMALL = (
+    "data.docs=false",
+    "model.chunk_size=4",
+    "model.induction_start=false",
+    "language_modelling=null",
+    "reconstruction.steps=3",
+    "reconstruction.batch_tokens=100",
+    "reconstruction.max_chunks=4",
+    "continual.steps=6",
+    "continual.batch_tokens=100",
+    f"continual.parts={PARTS}",
+    "validation_windows=2",
+    "output=run",
+)
+
+
+def settings(*overrides: str) -> PretrainConfig:
+    register()
+    with initialize_config_module("refrag_rl.conf", version_base="1.3"):
+        config = compose("pretrain", overrides=[*SMALL, *overrides])
+    value: Any = OmegaConf.to_object(config)
+    return value
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, ...]:
+    """Save a Llama decoder and a BERT encoder, each with a tokenizer of its own."""
+    encoder, decoder = save_tiny_pair(tmp_path, "llama", "bert")
+    word_piece_tokenizer().save_pretrained(encoder)
+    byte_level_tokenizer().save_pretrained(decoder)
+    return (f"model.encoder={encoder}", f"model.decoder={decoder}")
+
+
+def corpus_of(tokenizer: Any) -> TokenizedCorpus:
+    rng = np.random.default_rng(0)
+    words = MULTI_BYTE_TEXT.split()
+    texts = [" ".join(rng.choice(words, 400)) for _ in range(2)]
+    return TokenizedCorpus([Document(f"d{n}", "x", t) for n, t in enumerate(texts)], tokenizer)
+
+
+def run(config: PretrainConfig, folder: Path) -> tuple[LoadedRefrag, RefragForCausalLM]:
+    """Run the stages; return the model, and how it was before them."""
+    tokenizer = decoder_tokenizer(config, [], folder)
+    torch.manual_seed(config.seed)
+    start = build_model(config.model, tokenizer).model
+    corpus = corpus_of(tokenizer)
+    recipe = Recipe(
+        config,
+        tokenizer,
+        train=corpus,
+        validation=corpus,
+        folder=folder,
+        accelerator=build_accelerator(bfloat16=False),
+        writer=Silent(),
+        show=Silent(),
+    )
+    recipe.run()
+    return recipe.refrag, start
+
+
+def changed(one: torch.nn.Module, other: torch.nn.Module) -> set[str]:
+    theirs = other.state_dict()
+    return {name for name, t in one.state_dict().items() if not torch.equal(t, theirs[name])}
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_encoder_with_its_own_tokenizer_trains_loads_and_scores(
+    tmp_path: Path, pair: tuple[str, ...], pooling: str
+) -> None:
+    config = settings(*pair, f"model.encoder_pooling={pooling}")
+    refrag, start = run(config, tmp_path / "run")
+    assert not refrag.model.config.shared_tokenizer
+    names = changed(refrag.model, start)
+    assert any(name.startswith("encoder.encoder.layer.0") for name in names)
+    assert any(name.startswith("projector") for name in names)
+    assert any(name.startswith("decoder") for name in names)
+    save_refrag(tmp_path / "model", refrag)
+    loaded = load_refrag(tmp_path / "model")
+    window = ContiguousWindows(
+        corpus_of(loaded.tokenizer), chunk_size=4, context_length=16, output_length=8
+    )[0]
+    expanded = np.array([[False, True, False, False]])
+    scores = [
+        RewardModel(one.model, one.chunk_tokenizer).log_perplexity([window], expanded)
+        for one in (refrag, loaded)
+    ]
+    assert np.isfinite(scores[0]).all()
+    assert np.allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_chunks_are_read_as_slices_of_the_text(tmp_path: Path, pair: tuple[str, ...]) -> None:
+    config = settings(*pair)
+    tokenizer = decoder_tokenizer(config, [], tmp_path)
+    refrag = build_model(config.model, tokenizer)
+    source = ContiguousWindows(
+        corpus_of(tokenizer), chunk_size=4, context_length=16, output_length=1
+    )
+    windows = [source[0], source[1]]
+    with torch.no_grad():
+        read = embed_compressed(refrag.model, reconstruction(windows), refrag.chunk_tokenizer)
+        own = refrag.chunk_tokenizer.encoder_tokenizer
+        for row, window in enumerate(windows):
+            for chunk, text in enumerate(window.chunk_texts):
+                inputs = own(text, return_tensors="pt")
+                alone = refrag.model.encode_chunks(inputs.input_ids, inputs.attention_mask)
+                assert torch.allclose(read[row, chunk], alone[0], atol=1e-5)
+
+
+def test_loaded_encoder_keeps_its_weights_until_it_is_trained(
+    tmp_path: Path, pair: tuple[str, ...]
+) -> None:
+    config = settings(*pair, "reconstruction.steps=0", "continual.steps=0")
+    refrag, _ = run(config, tmp_path / "run")
+    assert not changed(refrag.model.encoder, tiny_encoder("bert"))
+
+
+def test_lora_run_resumes_and_leaves_a_plain_model(tmp_path: Path, pair: tuple[str, ...]) -> None:
+    lora = (*pair, "model.lora.rank=2", "model.lora.dropout=0.1")
+    refrag, start = run(settings(*lora), tmp_path / "run")
+    names = changed(refrag.model.decoder, start.decoder)
+    assert names and all("_proj" in name for name in names)
+    assert set(refrag.model.state_dict()) == set(start.state_dict())
+    again, _ = run(settings(*lora), tmp_path / "run")
+    assert not changed(refrag.model, again.model)
+    save_refrag(tmp_path / "model", refrag)
+    assert not changed(load_refrag(tmp_path / "model").model, refrag.model)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.encoder=nosuch/folder/at/all", "model.encoder"),
+        ("model.decoder=nosuch/folder/at/all", "model.decoder"),
+        ("model.induction_start=true", "induction_start=false"),
+    ],
+)
+def test_parts_that_do_not_fit_are_said(
+    tmp_path: Path, pair: tuple[str, ...], override: str, expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected) as caught:
+        run(settings(*pair, override), tmp_path / "run")
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "windows", "accumulate"), [(10, 10, 1), (None, None, 1), (0, None, 1), (9, None, 0)]
+)
+def test_sizes_of_batches_are_checked(
+    tokens: int | None, windows: int | None, accumulate: int
+) -> None:
+    stage = StageSection(batch_tokens=tokens, batch_windows=windows, accumulate=accumulate)
+    with pytest.raises(UserError, match="batch_windows"):
+        batch_size(stage)
