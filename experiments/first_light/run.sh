@@ -9,7 +9,7 @@ data=${DATA:-../shared/data}
 runs=${RUNS:-runs/first_light}
 python=${PYTHON:-.venv/bin/python}
 heuristics=random,perplexity_desc,perplexity_asc,recency,lead,similarity,lexical,passage_rank,successor
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1 PYTHONPATH="$PWD"
 
 train() { # folder, windows, agent, budget, rewards, windows to train on, further arguments
   local name=$1 windows=$2 agent=$3 budget=$4 rewards=$5 count=$6
@@ -38,7 +38,7 @@ one() {
   train recall-grpo-2 recall grpo 5 12000 20000 seed=1 start_from="$runs/recall-grpo-1" \
     agent.learning_rate=0.001 agent.windows_per_update=32
   train recall-grpo recall grpo 5 12000 20000 seed=2 start_from="$runs/recall-grpo-2" \
-    agent.learning_rate=0.0007 agent.windows_per_update=32
+    agent.learning_rate=0.0007 agent.windows_per_update=32 agent.normalize_spread=false
   train retrieved-grpo retrieved grpo "$rates" 4000 20000 start_from="$runs/recall-grpo-2"
   train contiguous-grpo contiguous grpo "$rates" 2000 20000
   train contiguous-ppo contiguous ppo "$rates" 2000 300
