@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from refrag_rl.errors import UserError
+
 SHORTEST_FIRST_SHARE = 1333 / 2000
 LONGEST_FIRST_SHARE = 1 / 8000
 """First terms over totals of the shortest and the longest row of the paper's Table 8."""
@@ -98,11 +100,18 @@ class Curriculum:
 
     Attributes:
         sizes: Data-point sizes in chunks.
+
+    Raises:
+        UserError: There is no chunk or no stage.
     """
 
     def __init__(
         self, num_chunks: int, totals: Sequence[float] | None = None, stages: int = 9
     ) -> None:
+        if num_chunks < 1 or stages < 1:
+            raise UserError(
+                f"max_chunks={num_chunks} curriculum_stages={stages}: give 1 or more of each."
+            )
         self.sizes = data_point_sizes(num_chunks)
         if totals is None:
             totals = [

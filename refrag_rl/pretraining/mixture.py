@@ -114,7 +114,7 @@ class StageBatches:
         source = make(**keys)
         sizes = None
         grows = section.kind == "contiguous"  # others have passages that cannot shrink to a chunk
-        if grows and isinstance(stage, ContinualSection) and stage.curriculum_stages > 1:
+        if grows and isinstance(stage, ContinualSection) and stage.curriculum_stages != 1:
             sizes = _growing(make, keys, source, section, stage)
         return Part(
             name=f"{section.kind}-{number}",
@@ -141,7 +141,7 @@ class StageBatches:
         """Return the batches of the stage that reconstructs contexts of growing size.
 
         Raises:
-            UserError: The size of a batch cannot be used.
+            UserError: The size of a batch or of the curriculum cannot be used.
         """
         curriculum = Curriculum(stage.max_chunks, stages=stage.curriculum_stages)
         chunk_size = self._chunk_size

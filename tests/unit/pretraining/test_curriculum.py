@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refrag_rl.errors import UserError
 from refrag_rl.pretraining.curriculum import (
     Curriculum,
     curriculum_table,
@@ -81,3 +82,9 @@ def test_batches_of_so_many_windows_follow_the_counts() -> None:
     assert np.allclose(curriculum.shares(0, [1.0] * 4), counts / counts.sum())
     tokens = counts * np.array([1, 2, 4, 8])
     assert np.allclose(curriculum.shares(0), tokens / tokens.sum())
+
+
+@pytest.mark.parametrize(("num_chunks", "stages"), [(0, 9), (4, 0), (4, -1)])
+def test_no_chunks_or_stages_are_refused(num_chunks: int, stages: int) -> None:
+    with pytest.raises(UserError, match="curriculum_stages"):
+        Curriculum(num_chunks, stages=stages)
