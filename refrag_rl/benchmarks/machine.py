@@ -19,6 +19,7 @@ Format = Literal["float32", "bfloat16"]
 """Number format of matrix products."""
 
 _SIDES = {"cpu": 2048, "cuda": 8192}
+_PRODUCTS = 4
 
 
 def describe_device(device: torch.device) -> str:
@@ -41,7 +42,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 class MatrixProduct:
-    """A large square matrix product, the yardstick of MFU.
+    """A few large square matrix products, the yardstick of MFU.
 
     Args:
         number_format: Of both factors and the result.
@@ -49,7 +50,7 @@ class MatrixProduct:
         side: Rows and columns; ``None``: 2048 on a CPU, 8192 on a GPU.
 
     Attributes:
-        flops: FLOPs of one product.
+        flops: FLOPs of a call.
     """
 
     def __init__(
@@ -57,13 +58,15 @@ class MatrixProduct:
     ) -> None:
         side = side or _SIDES.get(device.type, 2048)
         dtype = getattr(torch, number_format)
-        self.flops = 2.0 * side**3
+        self.flops = _PRODUCTS * 2.0 * side**3
         self._left = torch.full((side, side), 0.5, dtype=dtype, device=device)
         self._right = torch.full((side, side), 0.25, dtype=dtype, device=device)
 
     def __call__(self) -> torch.Tensor:
-        """Multiply once."""
-        return self._left @ self._right
+        """Multiply, and return the product."""
+        for _ in range(_PRODUCTS):
+            product = self._left @ self._right
+        return product
 
 
 def count_flops(run: Callable[[], object]) -> int:

@@ -157,8 +157,8 @@ def measure(
     Raises:
         UserError: The decoder cannot be made.
     """
-    make = partial(build_decoder, options, seed)
-    decoder = make().to(device)
+    make = partial(build_decoder, options, seed, device)
+    decoder = make()
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(decoder.config.vocab_size, (batch, length), generator=generator).to(device)
     ids[:, 0] = ids[0, 0]
@@ -172,7 +172,7 @@ def measure(
     if can_keep:
         variants["kept_memory"] = _Variant(ours, "bfloat16", keeps_memory=True)
     if with_compile:
-        compiled = compile_body(make().to(device))
+        compiled = compile_body(make())
         variants["compiled"] = _Variant(OurStep(compiled, ids, "bfloat16"), "bfloat16", can_keep)
     # Before the first step, while all have the same weights.
     losses = {name: variant.step.loss().item() for name, variant in variants.items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,12 +23,13 @@ from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers
 
 
-def build_decoder(options: Mapping[str, Any], seed: int) -> PreTrainedModel:
+def build_decoder(options: Mapping[str, Any], seed: int, device: torch.device) -> PreTrainedModel:
     """Make a decoder with random weights.
 
     Args:
         options: Of its configuration; ``model_type`` names the kind.
         seed: Of the weights.
+        device: Where it is to run.
 
     Raises:
         UserError: There is no such kind, or an option does not fit it.
@@ -45,6 +46,7 @@ def build_decoder(options: Mapping[str, Any], seed: int) -> PreTrainedModel:
             f"decoder (model_type={name}) cannot be made ({reason}).\n"
             "Give the options of a causal language model's configuration, such as those of Lfm2."
         ) from error
+    nn.Module.to(decoder, device)
     return decoder.eval()
 
 
@@ -105,7 +107,8 @@ class OurStep:
         # Nothing is compressed here.
         model.encoder.requires_grad_(False)
         model.projector.requires_grad_(False)
-        self._model = model.to(ids.device)
+        nn.Module.to(model, ids.device)
+        self._model = model
         rows = len(ids)
         nothing = torch.zeros(rows, 0, dtype=torch.bool, device=ids.device)
         self._batch = Batch(
@@ -143,8 +146,7 @@ def _autocast(device: torch.device, number_format: Format) -> torch.autocast:
 
 
 def _step(loss: Tensor, optimizers: list[torch.optim.Optimizer]) -> float:
-    # PyTorch annotates neither of these.
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
