@@ -19,7 +19,8 @@ typecheck: $(STAMP)
 	$(BIN)/mypy
 
 benchmark: $(STAMP)
-	$(BIN)/python -m refrag_rl.benchmark
+	$(BIN)/python -m refrag_rl.benchmark rewards
+	$(BIN)/python -m refrag_rl.benchmark pretrain
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

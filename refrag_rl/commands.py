@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, NoReturn
@@ -30,7 +30,9 @@ _NOT_FOUND = re.compile(r"Could not find '(.+?)'")
 _UNKNOWN_KEY = re.compile(r"Key '(.+?)' (?:is not in struct|not in ')")
 
 
-def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
+def run_command(
+    task: Callable[[DictConfig], None], config_name: str, command: str | None = None
+) -> None:
     """Compose the config from the command line and run the task.
 
     ``UserError`` and the errors of Hydra and OmegaConf are printed without a traceback and end the
@@ -40,7 +42,9 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
     Args:
         task: Receives the composed config.
         config_name: Name of the primary config in ``refrag_rl/conf``.
+        command: Name in messages to the user; ``None``: ``config_name``.
     """
+    command = command or config_name
     # Hydra prints errors itself, in many lines, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
@@ -50,7 +54,7 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         nonlocal started
         started = True
         # Caught here, too: Hydra writes a line of its own about every Exception that passes it.
-        with _user_errors(config_name):
+        with _user_errors(command):
             check_keys(config)
             # Missing values and wrong interpolations are found before anything is loaded.
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -60,16 +64,38 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
         version_base="1.3", config_path="pkg://refrag_rl.conf", config_name=config_name
     )
     try:
-        with _user_errors(config_name):
+        with _user_errors(command):
             main(checked_task)()
     except ValueError as error:
         # Hydra raises plain ValueErrors, too, for command lines that it cannot use.
         if started:
             raise
         given = " ".join(sys.argv[1:])
-        _exit(config_name, f"{describe(error)} (given: {given})", EXIT_USER_ERROR)
+        _exit(command, f"{describe(error)} (given: {given})", EXIT_USER_ERROR)
     finally:
         GlobalHydra.instance().clear()
+
+
+def run_one_of(
+    tasks: Mapping[str, Callable[[DictConfig], None]], command: str, default: str
+) -> None:
+    """Run the task that the first argument of the command line names.
+
+    The word is taken from the command line; what follows it is Hydra's. Mistakes end the process as
+    in ``run_command``.
+
+    Args:
+        tasks: By word. The primary config of a task is ``<command>_<word>``.
+        command: Name of the command.
+        default: Word that is meant where the first argument is none, but an option or key=value.
+    """
+    word = default
+    if len(sys.argv) > 1 and re.fullmatch(r"\w[\w-]*", sys.argv[1]):
+        word = sys.argv.pop(1)
+    if word not in tasks:
+        message = f"there is no {command} {word}{suggestion(word, tasks)}"
+        _exit(command, f"{message}\nchoices: {', '.join(tasks)}", EXIT_USER_ERROR)
+    run_command(tasks[word], f"{command}_{word}", f"{command} {word}")
 
 
 @contextmanager

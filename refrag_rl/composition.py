@@ -61,11 +61,7 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
         UserError: There is no such checkpoint, or no such device.
     """
     options = _plain(section)
-    device = options["device"]
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("refrag.device=cuda: no GPU is usable here; give cpu or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device("refrag.device", options["device"])
     dtype = options["dtype"]
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
@@ -81,6 +77,19 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     )
     assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
     return FrozenRefrag(reward_model, loaded.tokenizer, loaded.model.config.chunk_size)
+
+
+def choose_device(key: str, device: str) -> str:
+    """Return ``cpu`` or ``cuda`` for the value of a key: one of these, or ``auto``.
+
+    Raises:
+        UserError: It is ``cuda``, and there is no GPU.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{key}=cuda: no GPU is usable here; give cpu or auto")
+    return device
 
 
 @contextmanager

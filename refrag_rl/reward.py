@@ -84,6 +84,21 @@ class RewardModel:
         """Time spent in the decoder so far, encoder and caches left out."""
         return self._scorer.seconds
 
+    def with_dtype(self, dtype: BodyType | None) -> RewardModel:
+        """Return a reward model with the same weights and settings, its own caches, and this dtype.
+
+        Raises:
+            UserError: As for the class.
+        """
+        return RewardModel(
+            self.model,
+            self._chunk_tokenizer,
+            batch_tokens=self._batch_tokens,
+            dtype=dtype,
+            cache_windows=self._chunk_embeddings.capacity,
+            cache_sets=self._log_perplexity.capacity,
+        )
+
     def clear(self) -> None:
         """Empty all caches, as after a change of the weights."""
         self._chunk_embeddings.clear()

@@ -82,6 +82,13 @@ class Dtype(Enum):
     bfloat16 = "bfloat16"
 
 
+class NumberFormat(Enum):
+    """Number format of a measurement."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 @dataclass
 class WindowsSection:
     """Keys that every kind of window has."""
@@ -185,12 +192,30 @@ class EvaluateConfig(CommonConfig):
 
 
 @dataclass
-class BenchmarkConfig(CommonConfig):
-    """``python -m refrag_rl.benchmark``."""
+class RewardsBenchmarkConfig(CommonConfig):
+    """``python -m refrag_rl.benchmark rewards``."""
 
-    rate: float = MISSING
-    selections: int = MISSING
+    rates: list[float] = field(default_factory=list)
+    dtypes: list[NumberFormat] = field(default_factory=list)
+    count: int = MISSING
+    group_size: int = MISSING
+    plain_batch: int = MISSING
     repeats: int = MISSING
+
+
+@dataclass
+class PretrainBenchmarkConfig:
+    """``python -m refrag_rl.benchmark pretrain``."""
+
+    decoder: dict[str, Any] = field(default_factory=dict)
+    batch: int = MISSING
+    length: int = MISSING
+    compile: bool = MISSING
+    float32: bool = MISSING
+    repeats: int = MISSING
+    device: Device = Device.auto
+    seed: int = MISSING
+    output: str | None = None
 
 
 def register() -> None:
@@ -199,7 +224,11 @@ def register() -> None:
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="evaluate", node=EvaluateConfig, package="_global_")
     store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
-    store.store(group="schema", name="benchmark", node=BenchmarkConfig, package="_global_")
+    for name, benchmark in (
+        ("benchmark_rewards", RewardsBenchmarkConfig),
+        ("benchmark_pretrain", PretrainBenchmarkConfig),
+    ):
+        store.store(group="schema", name=name, node=benchmark, package="_global_")
     for name, section in (
         ("contiguous", ContiguousSection),
         ("retrieved", RetrievedSection),

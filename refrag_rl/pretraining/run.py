@@ -17,6 +17,7 @@ from transformers.utils import logging
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import save_refrag
+from refrag_rl.pretraining.allocator import keep_large_blocks
 from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
 from refrag_rl.pretraining.loss import mixed_loss
@@ -40,6 +41,7 @@ def run_pretraining(config: DictConfig) -> None:
     # transformers says at each start that a faster kernel for convolutions exists, for GPUs only.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    keep_large_blocks()
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, PretrainConfig)
     folder = Path(settings.output)

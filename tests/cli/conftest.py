@@ -26,12 +26,15 @@ def in_process(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
     def run(name: str, *arguments: object) -> Outcome:
-        task = getattr(import_module(f"refrag_rl.{name}"), name)
+        module = import_module(f"refrag_rl.{name}")
         monkeypatch.setattr(sys, "argv", [f"refrag_rl.{name}", *map(str, arguments)])
         capsys.readouterr()
         code: object = 0
         try:
-            run_command(task, name)
+            if hasattr(module, "main"):
+                module.main()
+            else:
+                run_command(getattr(module, name), name)
         except SystemExit as end:
             code = end.code
         return Outcome(code, *capsys.readouterr())

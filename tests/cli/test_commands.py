@@ -213,14 +213,3 @@ def test_the_config_is_shown_without_running(
     assert help_.code == 0
     assert "retrieved" in help_.out
     assert not list(tmp_path.iterdir())
-
-
-def test_the_benchmark_gives_the_ratio_of_one_run(
-    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
-) -> None:
-    outcome = in_process("benchmark", *tiny, "rate=2", "selections=6", "repeats=1", "output=bench")
-    assert outcome.code == 0, outcome.err
-    results = json.loads((tmp_path / "bench" / "benchmark.json").read_text())
-    rates = results["rewards_per_second"], results["rewards_per_second_one_at_a_time"]
-    assert results["ratio"] == pytest.approx(rates[0] / rates[1])
-    assert results["largest_difference"] < 1e-4

@@ -1,0 +1,1 @@
+"""Measurements of ``python -m refrag_rl.benchmark``, one module each."""

@@ -1,0 +1,73 @@
+"""The rows of a measurement as a table of at most 80 columns and as ``benchmark.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refrag_rl.run_folder import create_run_folder, shown
+
+
+class Column(NamedTuple):
+    """One column of the table.
+
+    Attributes:
+        title: Heads the column.
+        key: Of the row.
+        form: Python format of the value.
+    """
+
+    title: str
+    key: str
+    form: str
+
+
+def finish(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[Column],
+    folder: Path,
+    config: DictConfig,
+    *,
+    command: str,
+    title: str,
+    note: str,
+) -> None:
+    """Write the run's folder with ``benchmark.json``, and print the table.
+
+    Args:
+        rows: Of the measurement.
+        columns: Of the table.
+        folder: From ``choose_run_folder``.
+        config: Of the run.
+        command: Stands in ``metadata.json``.
+        title: Above the table.
+        note: Below it.
+
+    Raises:
+        UserError: The folder cannot be made.
+    """
+    create_run_folder(folder, config, command=command)
+    text = json.dumps(rows, indent=1, allow_nan=False)
+    (folder / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        caption=Text(note),
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(column.form.format(row[column.key]) for column in columns))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"results: {shown(folder)}", soft_wrap=True, markup=False)

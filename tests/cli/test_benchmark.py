@@ -1,0 +1,139 @@
+"""``refrag_rl.benchmark`` on tiny models: rows, ratios, agreement, mistakes on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import InProcess
+
+TINY_DECODER = (
+    "decoder.vocab_size=64",
+    "decoder.hidden_size=16",
+    "decoder.intermediate_size=16",
+    "decoder.num_hidden_layers=2",
+    "decoder.layer_types=[conv,full_attention]",
+    "decoder.num_attention_heads=2",
+    "decoder.num_key_value_heads=2",
+    "batch=2",
+    "length=8",
+    "repeats=1",
+)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((folder / "benchmark.json").read_text())
+    return rows
+
+
+@pytest.mark.parametrize("word", [(), ("rewards",)])
+def test_rewards_of_all_ways_agree(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, word: tuple[str, ...]
+) -> None:
+    sizes = ("rates=[4,2]", "count=2", "group_size=3", "plain_batch=4", "repeats=1")
+    outcome = in_process("benchmark", *word, *tiny, *sizes, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    rows = rows_of(tmp_path / "bench")
+    assert [(row["compression_rate"], row["dtype"]) for row in rows] == [
+        (rate, dtype) for rate in (4, 2) for dtype in ("float32", "bfloat16")
+    ]
+    for row in rows:
+        assert set(row) == {
+            "compression_rate",
+            "rewards_per_second",
+            "ratio_to_one_at_a_time",
+            "ratio_to_plain_batches",
+            "mfu",
+            "dtype",
+            "device",
+            "largest_difference",
+        }
+        for key in (
+            "rewards_per_second",
+            "ratio_to_one_at_a_time",
+            "ratio_to_plain_batches",
+            "mfu",
+        ):
+            assert row[key] > 0
+        assert row["largest_difference"] < (1e-4 if row["dtype"] == "float32" else 2e-3)
+
+
+def test_training_steps_start_from_the_same_loss(in_process: InProcess, tmp_path: Path) -> None:
+    outcome = in_process("benchmark", "pretrain", *TINY_DECODER, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    rows = {row["variant"]: row for row in rows_of(tmp_path / "bench")}
+    assert list(rows)[:3] == ["plain_float32", "plain", "fused"]
+    assert rows["plain"]["ratio_to_plain"] == 1
+    for row in rows.values():
+        assert set(row) == {
+            "variant",
+            "tokens_per_second",
+            "ratio_to_plain",
+            "mfu",
+            "dtype",
+            "threads",
+            "device",
+            "loss",
+        }
+        assert min(row["tokens_per_second"], row["ratio_to_plain"], row["mfu"]) > 0
+        assert row["loss"] == pytest.approx(rows["plain_float32"]["loss"], abs=2e-2)
+
+
+def test_an_unknown_measurement_lists_the_choices(in_process: InProcess, tmp_path: Path) -> None:
+    outcome = in_process("benchmark", "rewrads")
+    assert outcome.code == 2
+    assert "did you mean rewards?" in outcome.err
+    assert "choices: rewards, pretrain" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["rewards", "pretrain"])
+def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
+    outcome = in_process("benchmark", word, "--help")
+    assert outcome.code == 0
+    assert f"python -m refrag_rl.benchmark {word}" in outcome.out
+    assert "repeats" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "allowed"),
+    [
+        (("rewards", "repeats=0"), "repeats=0", "1 or more"),
+        (("rewards", "dtypes=[]"), "dtypes=[]", "bfloat16"),
+        (("rewards", "dtypes=[float16]"), "float16", "float32"),
+        (("rewards", "decoder=x"), "decoder", "choices"),
+        (("pretrain", "length=1"), "length=1", "2 or more"),
+        (("pretrain", "decoder.model_type=bert", "repeats=1"), "Bert", "causal"),
+        (("pretrain", "decoder.model_type=no_such_model"), "no_such_model", "causal"),
+        (("pretrain", "rates=[2]"), "rates", "choices"),
+    ],
+)
+def test_mistakes(
+    in_process: InProcess, arguments: tuple[str, ...], given: str, allowed: str, tmp_path: Path
+) -> None:
+    outcome = in_process("benchmark", *arguments)
+    assert outcome.code == 2
+    assert given in outcome.err
+    assert allowed in outcome.err
+    assert len(outcome.err.splitlines()) <= 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiling_without_a_compiler_is_refused(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refrag_rl.benchmarks.pretrain.has_compiler", lambda: False)
+    outcome = in_process("benchmark", "pretrain", "compile=true")
+    assert outcome.code == 2
+    assert "no C++ compiler was found" in outcome.err
+
+
+def test_more_selections_than_a_window_has(in_process: InProcess, tiny: tuple[str, ...]) -> None:
+    outcome = in_process("benchmark", *tiny, "rates=[4]", "group_size=9", "count=1")
+    assert outcome.code == 2
+    assert "group_size=9" in outcome.err
