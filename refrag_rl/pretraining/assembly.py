@@ -19,6 +19,7 @@ from refrag_rl.corpora.documents import Document
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag, cut_alike, join_refrag, load_tokenizer
+from refrag_rl.pretraining.chunk_reading import start_with_chunk_reading
 from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.settings import ModelSection, PretrainConfig
 from refrag_rl.pretraining.tokenizer import train_tokenizer
@@ -93,6 +94,8 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
         bos_token_id=tokenizer.bos_token_id,
         cls_token_id=cls_token_id if own is None else None,
     )
+    if model.chunk_reading_start:
+        start_with_chunk_reading(refrag)
     return join_refrag(refrag, tokenizer, own)
 
 

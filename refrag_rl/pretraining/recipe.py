@@ -23,7 +23,7 @@ from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import StageBatches
 from refrag_rl.pretraining.optimizer import build_optimizers
-from refrag_rl.pretraining.settings import Optimizer, PretrainConfig, StageSection
+from refrag_rl.pretraining.settings import Expansion, Optimizer, PretrainConfig, StageSection
 from refrag_rl.pretraining.trainer import Progress, Scalars, StageSettings, run_stage
 from refrag_rl.pretraining.validation import Validation
 from refrag_rl.training_state import Checkpoint, gather
@@ -82,13 +82,17 @@ class Recipe:
     def run(self) -> RefragForCausalLM:
         """Run all stages in order and return the model, in evaluation mode."""
         model, lora = self.refrag.model, self._config.model.lora
-        self._run("language_modelling", ["decoder"], self._batches.mixture)
+        whole = ["encoder", "projector", "decoder"]
+        compresses = _compresses(self._config.language_modelling)
+        first = whole if compresses else ["decoder"]
+        self._run("language_modelling", first, self._batches.mixture)
         from_scratch = not isinstance(self._config.model.encoder, str)
-        if from_scratch and not (self._folder / "reconstruction").exists():
+        begun = compresses or (self._folder / "reconstruction").exists()
+        if from_scratch and not begun:
             start_encoder(model)
         self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
         if not lora.rank:
-            self._run("continual", ["encoder", "projector", "decoder"], self._batches.mixture)
+            self._run("continual", whole, self._batches.mixture)
             return model.eval()
         torch.manual_seed(self._config.seed)
         adapters = Lora(
@@ -145,7 +149,7 @@ class Recipe:
             self._validation,
             chunk_size=config.model.chunk_size,
             count=config.validation_windows,
-            with_chunks=name != "language_modelling",
+            with_chunks=name != "language_modelling" or _compresses(stage),
             with_texts=self._with_texts,
         )
         run_stage(
@@ -175,3 +179,8 @@ class Recipe:
             target = whole.state_dict()
             for key, tensor in model.state_dict().items():
                 target[key].copy_(gather(tensor))
+
+
+def _compresses(stage: StageSection | None) -> bool:
+    """Return whether chunk embeddings stand in a stage's windows."""
+    return stage is not None and any(part.expansion is not Expansion.all for part in stage.parts)

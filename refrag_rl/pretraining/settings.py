@@ -58,6 +58,7 @@ class ModelSection:
     chunk_size: int = MISSING
     encoder_pooling: str = MISSING
     induction_start: bool = MISSING
+    chunk_reading_start: bool = MISSING
     embedding_scale: float = MISSING
     decoder: Any = MISSING
     encoder: Any = MISSING
