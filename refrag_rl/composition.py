@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from logging import ERROR, getLogger
 from typing import Any
 
 import torch
@@ -35,6 +34,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows
 from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.reward import RewardModel
 from refrag_rl.schema import register
 
@@ -95,8 +95,7 @@ def choose_device(key: str, device: str) -> str:
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
     """Hide the bar that transformers shows while it loads weights."""
-    # It also advises, at the first convolution, a kernel that exists for GPUs only.
-    getLogger("transformers.integrations.hub_kernels").setLevel(ERROR)
+    silence_kernel_advice()
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

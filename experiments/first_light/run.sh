@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Remakes every number and figure of experiments/first_light, in about an hour on 2 cores.
+# Remakes every number and figure of experiments/first_light. It was not run in one go.
 # DATA is a folder with books/, math/ and wiki/validation.jsonl.gz (see README.md).
 # Every command runs on one core; two run side by side.
 set -euo pipefail

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from logging import ERROR, getLogger
 from typing import Any, TypedDict
 
 import torch
@@ -33,6 +32,7 @@ from refrag_rl.benchmarks.training_step import OurStep, PlainStep, build_decoder
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
+from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.pretraining.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.run_folder import choose_run_folder
 
@@ -97,8 +97,7 @@ def run(config: DictConfig) -> None:
         )
     folder = choose_run_folder(config, "benchmark")
     device = torch.device(choose_device("device", config.device.value))
-    # It advises, at the first convolution, a kernel that exists for GPUs only.
-    getLogger("transformers.integrations.hub_kernels").setLevel(ERROR)
+    silence_kernel_advice()
     options = OmegaConf.to_container(config.decoder, resolve=True)
     assert isinstance(options, dict)
     rows = measure(

@@ -82,9 +82,9 @@ class Recipe:
     def run(self) -> RefragForCausalLM:
         """Run all stages in order and return the model, in evaluation mode."""
         model, lora = self.refrag.model, self._config.model.lora
-        whole = ["encoder", "projector", "decoder"]
+        all_parts = ["encoder", "projector", "decoder"]
         compresses = _compresses(self._config.language_modelling)
-        first = whole if compresses else ["decoder"]
+        first = all_parts if compresses else ["decoder"]
         self._run("language_modelling", first, self._batches.mixture)
         from_scratch = not isinstance(self._config.model.encoder, str)
         begun = compresses or (self._folder / "reconstruction").exists()
@@ -92,7 +92,7 @@ class Recipe:
             start_encoder(model)
         self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
         if not lora.rank:
-            self._run("continual", whole, self._batches.mixture)
+            self._run("continual", all_parts, self._batches.mixture)
             return model.eval()
         torch.manual_seed(self._config.seed)
         adapters = Lora(
