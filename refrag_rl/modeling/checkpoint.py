@@ -64,7 +64,7 @@ def load_refrag(
     Raises:
         UserError: The folder is missing, or is no complete checkpoint of this project.
     """
-    folder = _find_folder(path)
+    folder = find_folder("refrag.path", path)
     _require_refrag_config(folder)
     if not any(folder.glob("model*.safetensors")):
         raise _no_checkpoint(folder, "it has no model.safetensors")
@@ -85,6 +85,26 @@ def load_refrag(
     if not model.config.shared_tokenizer:
         encoder_tokenizer = _load_tokenizer(folder / ENCODER_TOKENIZER, folder)
     return join_refrag(nn.Module.to(model, device).eval(), tokenizer, encoder_tokenizer)
+
+
+def find_folder(role: str, path: str | os.PathLike[str]) -> Path:
+    """Return the folder of a checkpoint.
+
+    Args:
+        role: Option that named it, for messages.
+        path: A folder, or the name of an embedded checkpoint where no folder of that name exists.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    embedded = ASSETS / folder
+    if len(folder.parts) == 1 and embedded.is_dir():
+        return embedded
+    problem = "is a file" if folder.exists() else "does not exist"
+    raise UserError(f"{role}={str(path)!r} {problem}.\n{_what_is_allowed()}")
 
 
 def save_refrag(
@@ -201,17 +221,6 @@ def cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -
     parts = ("model", "normalizer", "pre_tokenizer")
     one, other = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (first, second))
     return all(one[part] == other[part] for part in parts)
-
-
-def _find_folder(path: str | os.PathLike[str]) -> Path:
-    folder = Path(path)
-    if folder.is_dir():
-        return folder
-    embedded = ASSETS / folder
-    if len(folder.parts) == 1 and embedded.is_dir():
-        return embedded
-    problem = "is a file" if folder.exists() else "does not exist"
-    raise UserError(f"refrag.path={str(path)!r} {problem}.\n{_what_is_allowed()}")
 
 
 def _require_refrag_config(folder: Path) -> None:

@@ -18,7 +18,15 @@ from transformers import (
 from refrag_rl.corpora.documents import Document
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
-from refrag_rl.modeling.checkpoint import LoadedRefrag, cut_alike, join_refrag, load_tokenizer
+from refrag_rl.modeling.checkpoint import (
+    LoadedRefrag,
+    cut_alike,
+    find_folder,
+    join_refrag,
+    load_refrag,
+    load_tokenizer,
+)
+from refrag_rl.modeling.chunk_encoder import require_reads_chunks
 from refrag_rl.pretraining.chunk_reading import start_with_chunk_reading
 from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.settings import ModelSection, PretrainConfig
@@ -38,12 +46,14 @@ def decoder_tokenizer(
     Raises:
         UserError: It cannot be loaded, or gives no character offsets.
     """
-    name = settings.model.decoder
-    if isinstance(name, str):
-        tokenizer = load_tokenizer("model.decoder", name)
+    key, name = "decoder", settings.model.decoder
+    if settings.model.refrag is not None:
+        key, name = "refrag", find_folder("model.refrag", settings.model.refrag)
+    if isinstance(name, (str, Path)):
+        tokenizer = load_tokenizer(f"model.{key}", name)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UserError(
-                f"model.decoder={name}: {type(tokenizer).__name__} gives no character offsets. "
+                f"model.{key}={name}: {type(tokenizer).__name__} gives no character offsets. "
                 "Give a decoder with a fast tokenizer."
             )
         return tokenizer
@@ -61,7 +71,8 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     """Make the model; encoder and decoder are loaded, or made from scratch with random weights.
 
     A loaded encoder whose tokenizer cuts text in another way than the decoder's keeps its own; all
-    other encoders read the decoder's token ids.
+    other encoders read the decoder's token ids. With ``model.refrag`` all three parts are those of
+    a checkpoint.
 
     Args:
         model: Section of the config.
@@ -70,6 +81,8 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     Raises:
         UserError: A part cannot be loaded, or does not fit.
     """
+    if model.refrag is not None:
+        return _go_on_from(model)
     own: PreTrainedTokenizerBase | None = None
     cls_token_id = tokenizer.cls_token_id
     if isinstance(model.encoder, str):
@@ -80,10 +93,7 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     decoder = _load_or_make("decoder", model.decoder, AutoModelForCausalLM, tokenizer)
     if model.induction_start:
         if isinstance(model.decoder, str):
-            raise UserError(
-                f"model.induction_start=true, but model.decoder={model.decoder} has weights "
-                "already. Give model.induction_start=false."
-            )
+            raise _has_weights("induction_start", f"model.decoder={model.decoder}")
         start_with_induction(decoder, embedding_scale=model.embedding_scale)
     refrag = RefragForCausalLM.from_encoder_decoder(
         _load_or_make("encoder", model.encoder, AutoModel, tokenizer),
@@ -97,6 +107,24 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     if model.chunk_reading_start:
         start_with_chunk_reading(refrag)
     return join_refrag(refrag, tokenizer, own)
+
+
+def _go_on_from(model: ModelSection) -> LoadedRefrag:
+    """Load a checkpoint, for chunks of any size that its encoder can read."""
+    assert model.refrag is not None
+    for key in ("induction_start", "chunk_reading_start"):
+        if getattr(model, key):
+            raise _has_weights(key, f"model.refrag={model.refrag}")
+    loaded = load_refrag(find_folder("model.refrag", model.refrag))
+    refrag = loaded.model
+    vocabulary = len(loaded.tokenizer) if refrag.config.shared_tokenizer else None
+    require_reads_chunks(refrag.encoder, model.chunk_size, vocabulary)
+    refrag.config.chunk_size = model.chunk_size
+    return loaded
+
+
+def _has_weights(key: str, part: str) -> UserError:
+    return UserError(f"model.{key}=true, but {part} has weights already. Give model.{key}=false.")
 
 
 def _load_or_make(

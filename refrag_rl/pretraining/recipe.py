@@ -86,7 +86,8 @@ class Recipe:
         compresses = _compresses(self._config.language_modelling)
         first = all_parts if compresses else ["decoder"]
         self._run("language_modelling", first, self._batches.mixture)
-        from_scratch = not isinstance(self._config.model.encoder, str)
+        section = self._config.model
+        from_scratch = section.refrag is None and not isinstance(section.encoder, str)
         begun = compresses or (self._folder / "reconstruction").exists()
         if from_scratch and not begun:
             start_encoder(model)

@@ -56,6 +56,7 @@ class ModelSection:
     """Encoder and decoder."""
 
     chunk_size: int = MISSING
+    refrag: str | None = None
     encoder_pooling: str = MISSING
     induction_start: bool = MISSING
     chunk_reading_start: bool = MISSING

@@ -167,9 +167,24 @@ def test_lora_run_resumes_and_leaves_a_plain_model(tmp_path: Path, pair: tuple[s
     assert not changed(load_refrag(tmp_path / "model").model, refrag.model)
 
 
+def test_a_checkpoint_is_where_another_chunk_size_starts(
+    tmp_path: Path, pair: tuple[str, ...]
+) -> None:
+    first, _ = run(settings(*pair), tmp_path / "first")
+    save_refrag(tmp_path / "model", first)
+    overrides = (f"model.refrag={tmp_path / 'model'}", "model.chunk_size=8")
+    second, start = run(settings(*overrides), tmp_path / "second")
+    assert not changed(start, first.model)
+    assert second.model.config.chunk_size == 8
+    assert changed(second.model, start)
+    with pytest.raises(UserError, match="chunk_reading_start=false"):
+        run(settings(*overrides, "model.chunk_reading_start=true"), tmp_path / "third")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
+        ("model.refrag=nosuch/folder/at/all", "model.refrag"),
         ("model.encoder=nosuch/folder/at/all", "model.encoder"),
         ("model.decoder=nosuch/folder/at/all", "model.decoder"),
         ("model.induction_start=true", "induction_start=false"),
