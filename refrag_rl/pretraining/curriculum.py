@@ -55,10 +55,15 @@ def geometric_counts(first: float, total: float, stages: int) -> NDArray[np.floa
     return first * ratio**exponents
 
 
-def data_point_sizes(num_chunks: int) -> list[int]:
-    """Return the sizes of data points in chunks: 1, 2, 4, ... up to ``L``, ``L`` included."""
-    sizes = [2**power for power in range(num_chunks.bit_length()) if 2**power <= num_chunks]
-    return sizes if sizes[-1] == num_chunks else [*sizes, num_chunks]
+def data_point_sizes(num_chunks: int, shortest: int = 1) -> list[int]:
+    """Return the sizes of data points in chunks: 1, 2, 4, ... up to ``L``, ``L`` included.
+
+    Args:
+        num_chunks: ``L``.
+        shortest: Sizes below it are left out.
+    """
+    sizes = {2**power for power in range(num_chunks.bit_length())} | {num_chunks}
+    return sorted(size for size in sizes if shortest <= size <= num_chunks)
 
 
 def curriculum_table(
@@ -97,22 +102,28 @@ class Curriculum:
         num_chunks: ``L``, chunks of the longest data point.
         totals: Data points per size; default: as in Table 8, the longer sizes more often.
         stages: Number of stages; 1 turns the curriculum off (each size's total at once).
+        min_chunks: Chunks of the shortest data point.
 
     Attributes:
         sizes: Data-point sizes in chunks.
 
     Raises:
-        UserError: There is no chunk or no stage.
+        UserError: There is no chunk or no stage, or the shortest data point is the longer one.
     """
 
     def __init__(
-        self, num_chunks: int, totals: Sequence[float] | None = None, stages: int = 9
+        self,
+        num_chunks: int,
+        totals: Sequence[float] | None = None,
+        stages: int = 9,
+        min_chunks: int = 1,
     ) -> None:
-        if num_chunks < 1 or stages < 1:
+        if not 1 <= min_chunks <= num_chunks or stages < 1:
             raise UserError(
-                f"max_chunks={num_chunks} curriculum_stages={stages}: give 1 or more of each."
+                f"min_chunks={min_chunks} max_chunks={num_chunks} curriculum_stages={stages}: give "
+                "1 or more of each, and min_chunks no larger than max_chunks."
             )
-        self.sizes = data_point_sizes(num_chunks)
+        self.sizes = data_point_sizes(num_chunks, min_chunks)
         if totals is None:
             totals = [
                 2000.0 * 2 ** (3 * place // len(self.sizes)) for place in range(len(self.sizes))

@@ -143,7 +143,9 @@ class StageBatches:
         Raises:
             UserError: The size of a batch or of the curriculum cannot be used.
         """
-        curriculum = Curriculum(stage.max_chunks, stages=stage.curriculum_stages)
+        curriculum = Curriculum(
+            stage.max_chunks, stages=stage.curriculum_stages, min_chunks=stage.min_chunks
+        )
         chunk_size = self._chunk_size
         sources = [
             ContiguousWindows(

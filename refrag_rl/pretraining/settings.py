@@ -100,6 +100,7 @@ class ReconstructionSection(StageSection):
     """The stage with the decoder frozen."""
 
     curriculum_stages: int = MISSING
+    min_chunks: int = MISSING
     max_chunks: int = MISSING
 
 

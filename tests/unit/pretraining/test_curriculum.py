@@ -45,6 +45,14 @@ def test_sizes_double_up_to_the_longest() -> None:
     assert data_point_sizes(32) == [1, 2, 4, 8, 16, 32]
     assert data_point_sizes(20) == [1, 2, 4, 8, 16, 20]
     assert data_point_sizes(1) == [1]
+    assert data_point_sizes(20, 5) == [8, 16, 20]
+
+
+def test_short_data_points_can_be_left_out() -> None:
+    only = Curriculum(32, stages=1, min_chunks=32)
+    assert only.sizes == [32] and only.shares(0.5).tolist() == [1.0]
+    with pytest.raises(UserError, match="min_chunks=33"):
+        Curriculum(32, min_chunks=33)
 
 
 def test_rows_keep_their_totals_and_turn_from_short_to_long() -> None:
