@@ -65,8 +65,9 @@ def start_with_chunk_reading(model: RefragForCausalLM) -> None:
         and model.config.encoder_pooling == "mean"
     ):
         raise UserError(
-            "model.chunk_reading_start=true needs encoder_pooling=mean, a roberta or bert encoder "
-            "from scratch,\nas wide as the decoder, and a decoder that model.induction_start fits."
+            "model.chunk_reading_start=true needs encoder_pooling=mean, and a roberta or bert "
+            "encoder and an lfm2\ndecoder from scratch, of one width. For others give "
+            "model.chunk_reading_start=false."
         )
     width = embeddings.weight.shape[1]
     spread = float(embeddings.weight.std())

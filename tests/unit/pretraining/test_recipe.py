@@ -43,6 +43,7 @@ SMALL = (
     "data.docs=false",
     "model.chunk_size=4",
     "model.induction_start=false",
+    "model.chunk_reading_start=false",
     "language_modelling=null",
     "reconstruction.steps=3",
     "reconstruction.batch_tokens=100",
