@@ -4,8 +4,9 @@
 #
 #   DATA=FOLDER experiments/recipe/ablations.sh STEP...
 #
-# Steps, in order: decoder table11 table12 minilm optimizers measure; minilm_continual if there is
-# time. The third to fifth need the first only, but table12 goes on from table11.
+# Steps, in order: decoder table11 table12 minilm optimizers measure, and minilm_continual before
+# measure if there is time. table12 goes on from table11's run; minilm needs decoder only, optimizers
+# nothing. measure measures the runs that are done, once.
 # DATA is a folder with books/, math/ and wiki/validation.jsonl.gz (see README.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,13 +29,14 @@ batch_tokens=${BATCH_TOKENS:-4096}                # decoder positions of a step
 reconstruction_tokens=${RECONSTRUCTION_TOKENS:-4360}
 chunks=32                                         # s / k
 seed=${SEED:-0}
+validate_every=100                                # steps
 count=${COUNT:-200}                               # windows of each measurement
 domains=${ABLATION_DOMAINS:-docs books math wiki}
 
 shared=(
   "data.files=[$data/books/train.jsonl.gz,$data/math/train.jsonl.gz]"
   "data.validation_files=[$data/books/validation.jsonl.gz,$data/math/validation.jsonl.gz]"
-  "seed=$seed" log_every=10 save_every=100 validate_every=100 validation_windows=16
+  "seed=$seed" log_every=10 save_every=100 validation_windows=16
 )
 aligned=( # the trained decoder; a new encoder of the preset's size unless model.encoder is given
   "model.decoder=$runs/decoder" model.induction_start=false model.chunk_reading_start=false
@@ -63,7 +65,8 @@ pretrain() { # name of the run, arguments
   local name=$1
   shift
   test -s "$runs/$name/model/README.md" ||
-    "$python" -m refrag_rl.pretrain output="$runs/$name" "${shared[@]}" "$@"
+    "$python" -m refrag_rl.pretrain output="$runs/$name" "${shared[@]}" \
+      "validate_every=$validate_every" "$@"
 }
 
 decoder() { # the base decoder as a Hugging Face folder
@@ -130,7 +133,7 @@ minilm_continual() {
 }
 
 optimizers() { # stage 0 from scratch, the preset's model and mixture
-  local name
+  local name validate_every=50 # seen by pretrain, too
   for name in muon adamw; do
     pretrain "$name" reconstruction.steps=0 continual.steps=0 "language_modelling.optimizer=$name" \
       "language_modelling.steps=$optimizer_steps" "language_modelling.batch_tokens=$batch_tokens"

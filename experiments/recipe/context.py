@@ -69,6 +69,7 @@ def main() -> None:
                 cell = {
                     "refrag": name_of(refrag),
                     "chunk_size": problem.chunk_size,
+                    "num_chunks": problem.num_chunks,
                     "domain": domain,
                     "windows": kind,
                     "dtype": options.dtype,
