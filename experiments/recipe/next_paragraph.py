@@ -3,8 +3,8 @@
     python experiments/recipe/next_paragraph.py --data DATA --count 200 --output FILE REFRAG...
 
 For each checkpoint and domain: the log-perplexity of the first 16, 128 and 512 tokens of the
-output (P16, P128, P512) after no context and after the last 1, 8 and 32 chunks of the context, all
-compressed. The outputs are the same for all of them. DATA and domains are those of ``context.py``.
+output (P16, P128, P512) after the last chunk of the context and after all 32, compressed. The
+outputs are the same for both. DATA and domains are those of ``context.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from measures import (
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.reward import RewardModel
 
-CHUNKS = (0, 1, 8, 32)
+CHUNKS = (1, 32)
 OUTPUTS = (16, 128, 512)
 """Tokens."""
 
