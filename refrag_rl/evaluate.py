@@ -56,7 +56,7 @@ def evaluate(config: DictConfig) -> None:
         chunk_size=windows.chunk_size,
         num_chunks=windows.num_chunks,
     )
-    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed)
+    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
     with ProgressReport(console, "comparison", "selections") as progress:

@@ -32,7 +32,7 @@ from refrag_rl.errors import UserError
 
 NO_PICK = -1
 ALL, EVEN, ODD = 0, 1, 2
-"""Output tokens: all, those of even places, those of odd places; the columns of ``HalvedScores``."""
+"""Output tokens: all, those of even and of odd places; the columns of ``HalvedScores``."""
 
 MAX_EXHAUSTIVE = 20_000
 """Sets a window that ``exhaustive`` is willing to score."""
