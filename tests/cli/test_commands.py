@@ -123,6 +123,24 @@ def test_evaluate_every_kind_of_window(
     assert {row["budget"] for row in rows} == {None, 0, 2, 8}
 
 
+def test_evaluate_with_the_oracle(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    cell = ("rates=[]", "budgets=[2]", "count=6", "oracle=5")
+    outcome = in_process("evaluate", *tiny, *cell, "output=out")
+    assert outcome.code == 0, outcome.err
+    assert "share of the gap closed" in outcome.out
+    rows = [row for row in rows_of(tmp_path / "out") if row["budget"] == 2]
+    levels = {row["selector"]: row["log_perplexity"] for row in rows}
+    assert levels.pop("oracle") < min(levels.values())
+    shares = {row["selector"]: row["gap_closed"] for row in rows}
+    assert (shares["random"], shares["oracle"]) == (0, 1)
+    assert {row["selector"] for row in rows if row["sees_output"]} == {
+        "oracle",
+        "oracle_split_half",
+    }
+
+
 def test_the_same_seed_gives_the_same_files(
     in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
