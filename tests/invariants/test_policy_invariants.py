@@ -11,11 +11,15 @@ from scipy.stats import chisquare
 
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.imitation import Imitation
 from refrag_rl.agents.losses import clipped_objective
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.ppo import Ppo
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
+from refrag_rl.agents.regression import Regression
+from refrag_rl.agents.reinforce import Reinforce
+from refrag_rl.agents.rloo import Rloo
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
 from refrag_rl.policies import plackett_luce
@@ -172,22 +176,26 @@ def test_ppo_s_steps_multiply_to_the_plackett_luce_probability():
 # 7. A planted task is solved by every learning agent.
 
 
-@pytest.mark.parametrize(
-    "agent",
-    [
-        Grpo(total_rewards=6000, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
-        Ppo(total_rewards=2500, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
-        Ppo(
-            total_rewards=2400,
-            learning_rate=2e-3,
-            policy={"width": 32},
-            reward_timing="per_step",
-            device="cpu",
-        ),
-    ],
-    ids=["grpo", "ppo", "ppo-per-step"],
-)
-def test_a_planted_task_is_solved_on_windows_never_seen(agent):
+LARGER = {"learning_rate": 2e-3, "policy": {"width": 32}, "device": "cpu"}
+LEARNING = {
+    "grpo": lambda: Grpo(total_rewards=6000, **LARGER),
+    "grpo-credit": lambda: Grpo(total_rewards=6000, credit_per_chunk=True, **LARGER),
+    "rloo": lambda: Rloo(total_rewards=6000, windows_per_update=8, **LARGER),
+    "rloo-credit": lambda: Rloo(
+        total_rewards=6000, windows_per_update=8, credit_per_chunk=True, **LARGER
+    ),
+    "rloo-warm": lambda: Rloo(total_rewards=5000, warm_start="imitation", **LARGER),
+    "reinforce": lambda: Reinforce(total_rewards=12000, windows_per_update=48, **LARGER),
+    "imitation": lambda: Imitation(total_rewards=5000, **LARGER),
+    "regression": lambda: Regression(total_rewards=6000, **LARGER),
+    "ppo": lambda: Ppo(total_rewards=2500, **LARGER),
+    "ppo-per-step": lambda: Ppo(total_rewards=2400, reward_timing="per_step", **LARGER),
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_planted_task_is_solved_on_windows_never_seen(name):
+    agent = LEARNING[name]()
     held_out = planted_problem(count=150, seed=1)
     agent.learn(SelectiveExpansionVectorEnv(planted_problem(), num_envs=32), NullMonitor())
     found = share_found(agent, held_out, budget=4)

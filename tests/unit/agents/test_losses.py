@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.autograd import gradcheck
 
 from refrag_rl.agents.losses import (
     clipped_objective,
@@ -8,6 +9,7 @@ from refrag_rl.agents.losses import (
     mean_over_picks,
     policy_gradient_loss,
 )
+from refrag_rl.policies import plackett_luce
 
 
 def test_advantages_are_the_paper_s():
@@ -150,3 +152,41 @@ def test_the_policy_gradient_is_the_written_formula_s():
     torch.testing.assert_close(loss, -written / 4)
     loss.backward()
     torch.testing.assert_close(log_prob.grad, -advantages * picked / 4)
+
+
+ORDER = torch.tensor([[2, 0, 3], [1, 4, plackett_luce.NO_PICK], [3, 1, 0]])
+PICKED = ORDER != plackett_luce.NO_PICK
+LEADS = torch.tensor([[1.0] * 3, [-0.7] * 3, [0.3, -0.2, 0.5]], dtype=torch.float64)
+
+OLD = torch.tensor([[-1.2, -1.0, -0.9], [-1.8, -1.4, 0], [-1.5, -1.9, -0.6]], dtype=torch.float64)
+
+
+def clipped(log_prob):
+    return clipped_objective(
+        log_prob, OLD, LEADS, PICKED, clip_range=0.15, clip_range_upper=0.25
+    ).loss
+
+
+OBJECTIVES = {
+    "clipped": clipped,
+    "policy gradient": lambda log_prob: policy_gradient_loss(log_prob, LEADS, PICKED),
+    "listwise likelihood": lambda log_prob: -mean_over_picks(log_prob, PICKED),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_to_the_logits_are_finite_differences(name):
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(3, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: OBJECTIVES[name](plackett_luce.log_prob(x, ORDER)), logits)
+
+
+def test_the_objectives_agree_at_the_first_step_where_all_rows_make_as_many_picks():
+    generator = torch.Generator().manual_seed(6)
+    logits = torch.randn(2, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    order, picked, leads = ORDER[[0, 2]], PICKED[[0, 2]], LEADS[[0, 2]]
+    log_prob = plackett_luce.log_prob(logits, order)
+    surrogate = clipped_objective(log_prob, log_prob.detach(), leads, picked, clip_range=0.2)
+    (of_surrogate,) = torch.autograd.grad(surrogate.loss, logits, retain_graph=True)
+    (of_sum,) = torch.autograd.grad(policy_gradient_loss(log_prob, leads, picked), logits)
+    torch.testing.assert_close(of_surrogate, of_sum / 3)
