@@ -1,4 +1,4 @@
-"""One context, again and again, with a reward that is known for every set: what is best is known."""
+"""One context, again and again, with a known reward for every set: what is best is known."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class BanditRewardModel(PlantedRewardModel):
 
 
 def bandit(worth: str) -> ExpansionProblem:
-    """Return the problem of a kind of worth, a key of ``BEST``; two of the six chunks are picked."""
+    """Return the problem of a kind of worth, a key of ``BEST``: two of six chunks to pick."""
     return ExpansionProblem(
         OneWindow(), BanditRewardModel(worth), budget=BUDGET, reward_baseline="compressed"
     )

@@ -56,8 +56,8 @@ def test_supervised_agents_find_it_where_worth_is_additive(name):
 
 
 def test_regression_takes_both_of_a_redundant_pair():
-    # Its stated limit. Beside nothing or one other chunk the pair gains 0.91 and 0.81 on average, the
-    # better companion 0.5.
+    # Its stated limit. Beside nothing or one other chunk the pair gains 0.91 and 0.81 on average,
+    # the better companion 0.5.
     assert learned(OTHERS["regression"](), "a redundant pair") == {0, 1}
 
 

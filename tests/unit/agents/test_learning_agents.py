@@ -284,7 +284,7 @@ def test_a_warm_start_by_imitation_counts_and_comes_first(name):
 
 
 def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
-    with pytest.raises(UserError, match="the warm start scored .* give more"):
+    with pytest.raises(UserError, match=r"the warm start scored .* give more"):
         train("rloo", warm_start="imitation", warm_start_rewards=200, total_rewards=201)
 
 
