@@ -3,9 +3,9 @@
 1. A demonstration is the greedy oracle's order on a window: its first picks, each the chunk that
    lowers the true output's log-perplexity most beside those before it (``refrag_rl.agents.oracle``;
    without swaps, because a swap has no place in an order).
-2. The loss is the negative log-likelihood of the picks in that order under the policy's
-   Plackett-Luce distribution: the listwise loss of ListMLE (Xia et al. 2008, "Listwise approach to
-   learning to rank"), of the list's top where ``picks`` cuts it off.
+2. The loss is the negative log-likelihood of the picks in that order under the policy (its
+   Plackett-Luce distribution where logits are computed once): the listwise loss of ListMLE (Xia et
+   al. 2008, "Listwise approach to learning to rank"), of the list's top where ``picks`` ends it.
 3. Windows and budgets of an update depend on the seed and the update's number alone, so that a
    resumed training can make its demonstrations again.
 """
@@ -23,7 +23,7 @@ from refrag_rl.agents.losses import mean_over_picks
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.oracle import greedy_order
 from refrag_rl.agents.selector import Problem
-from refrag_rl.policies import plackett_luce
+from refrag_rl.policies import plackett_luce, selections
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
 LABELLED_PER_UPDATE = 4
@@ -111,10 +111,11 @@ def imitation_loss(
         order[row, : len(each.order)] = each.order
     device = next(policy.parameters()).device
     observation = as_tensors(problem.observe(indices, budgets), device)
-    logits = policy(observation, torch.from_numpy(budgets).to(device))
     picks = torch.from_numpy(order).to(device)
-    log_prob = plackett_luce.log_prob(logits, picks)
-    return -mean_over_picks(log_prob, picks != plackett_luce.NO_PICK)
+    found = selections.pick_probabilities(
+        policy, observation, torch.from_numpy(budgets).to(device), picks
+    )
+    return -mean_over_picks(found.log_prob, picks != plackett_luce.NO_PICK)
 
 
 def warm_start(

@@ -17,7 +17,7 @@ from refrag_rl.agents.losses import mean_over_picks
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
-from refrag_rl.policies import plackett_luce
+from refrag_rl.policies import plackett_luce, selections
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
 
@@ -158,18 +158,16 @@ class GroupAgent(LearningAgent):
         observation = as_tensors(problem.observe(indices, budgets), self.device)
         budget_tensor = torch.from_numpy(budgets).to(self.device)
         with torch.no_grad():
-            of_windows = policy(observation, budget_tensor)
-            logits = of_windows.repeat_interleave(self.group_size, 0)
-            order = plackett_luce.sample(
-                logits, budget_tensor.repeat_interleave(self.group_size), generator
-            )
-            log_prob = plackett_luce.log_prob(logits, order)
-        expanded = plackett_luce.expanded_from(order, logits.shape[-1]).cpu().numpy()
+            groups = (policy, observation, budget_tensor)
+            order = selections.sample(*groups, generator, self.group_size)
+            log_prob = selections.pick_probabilities(*groups, order, self.group_size).log_prob
+        expanded = plackett_luce.expanded_from(order, problem.num_chunks).cpu().numpy()
         rows = np.repeat(indices, self.group_size)
         drawn = len(rows)
         if self.scores_greedy:
-            greedy = plackett_luce.greedy(of_windows, budget_tensor)
-            best = plackett_luce.expanded_from(greedy, logits.shape[-1]).cpu().numpy()
+            with torch.no_grad():
+                greedy = selections.greedy(*groups)
+            best = plackett_luce.expanded_from(greedy, problem.num_chunks).cpu().numpy()
             rows, expanded = np.concatenate([rows, indices]), np.concatenate([expanded, best])
         rewards = np.asarray(problem.rewards(rows, expanded), dtype=np.float64)
         shape = (len(indices), self.group_size)
@@ -204,14 +202,13 @@ class GroupAgent(LearningAgent):
                 order = batch.order[rows]
                 picked = order != plackett_luce.NO_PICK
                 observation = {name: tensor[part] for name, tensor in batch.observation.items()}
-                logits = policy(observation, budgets[part]).repeat_interleave(self.group_size, 0)
-                loss, scalars = self.objective(
-                    plackett_luce.log_prob(logits, order),
-                    batch.log_prob[rows],
-                    of_picks[rows],
-                    picked,
+                found = selections.pick_probabilities(
+                    policy, observation, budgets[part], order, self.group_size
                 )
-                entropy = mean_over_picks(plackett_luce.entropy(logits, order), picked)
+                loss, scalars = self.objective(
+                    found.log_prob, batch.log_prob[rows], of_picks[rows], picked
+                )
+                entropy = mean_over_picks(found.entropy, picked)
                 loss_with_bonus = loss - self.entropy_coef * entropy
                 norm = gradient_step(policy, optimizer, loss_with_bonus, self.max_grad_norm)
                 scalars |= {"loss": loss, "entropy": entropy, "grad_norm": norm}

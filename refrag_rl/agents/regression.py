@@ -4,15 +4,17 @@
    chunks outside it. What chunk ``j`` gains is the log-perplexity of ``S`` less that of ``S`` and
    ``j``, nats per token, both scored by the frozen decoder.
 2. The policy network's logits are the predictions; the loss is their mean squared error. Selection
-   takes the ``T'`` chunks of largest prediction, as it does for every policy.
+   takes the ``T'`` chunks of largest prediction, as it does for every policy. A policy whose logits
+   are computed anew at each pick is shown ``S`` and predicts the gain beside it: it selects as the
+   greedy oracle would, by predicted gains.
 3. Gains are measured beside a random set and not alone, with its size uniform on ``0 .. T' - 1``:
    the prediction is then what a chunk adds on average while the budget fills up (a Shapley value of
    coalitions up to the budget), where gains alone would know neither that chunks repeat each other
    nor that some only work together. Both cost the same.
-4. Its limit: the best set by sums of average gains. Two chunks that say the same are both taken.
-   The sets are random, and not what the policy would expand, so no gain is measured where it
-   matters most: this is what RL adds. The reward option and the baseline of the environment play
-   no part.
+4. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
+   say the same are both taken. The sets are random, and not what the policy would expand, so no
+   gain is measured where it matters most: this is what RL adds. The reward option and the baseline
+   of the environment play no part.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Gains(NamedTuple):
     Attributes:
         indices: (W,) windows.
         budgets: (W,) chunks.
+        bases: (W, L) bool, the sets beside which they were measured.
         rows: (N,) place in ``indices`` of the window that each gain is of.
         chunks: (N,) the chunk that it is of.
         gains: (N,) nats per token.
@@ -47,6 +50,7 @@ class Gains(NamedTuple):
 
     indices: NDArray[np.int64]
     budgets: NDArray[np.int64]
+    bases: NDArray[np.bool_]
     rows: NDArray[np.int64]
     chunks: NDArray[np.int64]
     gains: NDArray[np.float64]
@@ -82,13 +86,14 @@ def measure_gains(
     sets = np.concatenate([bases, added])
     scores = problem.log_perplexity(np.concatenate([indices, indices[of_gain]]), sets)
     levels, after = np.split(scores.astype(np.float64), [len(indices)])
-    return Gains(indices, budgets, of_gain, chunk, levels[of_gain] - after, len(sets))
+    return Gains(indices, budgets, bases, of_gain, chunk, levels[of_gain] - after, len(sets))
 
 
 def regression_loss(policy: PointerPolicy, problem: Problem, measured: Gains) -> Tensor:
     """Return the mean squared error of the predicted gains, a scalar, squared nats per token."""
     device = next(policy.parameters()).device
     observation = as_tensors(problem.observe(measured.indices, measured.budgets), device)
+    observation["expanded"] = torch.from_numpy(measured.bases).to(device)
     logits = policy(observation, torch.from_numpy(measured.budgets).to(device))
     predicted = logits[
         torch.from_numpy(measured.rows).to(device), torch.from_numpy(measured.chunks).to(device)

@@ -1,5 +1,6 @@
 """Bandits of known optimum: what each agent can and cannot learn where nothing else is hard."""
 
+import numpy as np
 import pytest
 
 from refrag_rl.agents.grpo import Grpo
@@ -59,6 +60,27 @@ def test_regression_takes_both_of_a_redundant_pair():
     # Its stated limit. Beside nothing or one other chunk the pair gains 0.91 and 0.81 on average,
     # the better companion 0.5.
     assert learned(OTHERS["regression"](), "a redundant pair") == {0, 1}
+
+
+def test_regression_notices_what_is_expanded_where_logits_are_made_anew():
+    policy = {**SMALL["policy"], "logits": "each_pick"}
+    agent = Regression(
+        total_rewards=4000,
+        windows_per_update=8,
+        chunks_per_window=4,
+        epochs=4,
+        **{**SMALL, "policy": policy},
+    )
+    problem = bandit("a redundant pair")
+    agent.learn(SelectiveExpansionVectorEnv(problem, num_envs=16), NullMonitor())
+    observation = problem.observe([0], [2])
+    gains = []
+    for expanded in ([], [0], [2]):
+        observation["expanded"][:] = np.isin(np.arange(6), expanded)
+        gains.append(agent.selector.logits(observation, np.array([2]))[0, 1].item())
+    alone, beside_its_double, beside_another = gains
+    assert beside_its_double < alone - 0.3
+    assert beside_another > alone - 0.15
 
 
 def test_imitation_copies_the_greedy_oracle_where_that_misses_a_hidden_pair():

@@ -22,7 +22,7 @@ from refrag_rl.agents.reinforce import Reinforce
 from refrag_rl.agents.rloo import Rloo
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
-from refrag_rl.policies import plackett_luce
+from refrag_rl.policies import plackett_luce, selections
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy, as_tensors
 from tests.planted import planted_problem, share_found
 
@@ -116,16 +116,20 @@ def test_samples_follow_the_enumerated_distribution(draw):
     assert chisquare(observed, count * expected / expected.sum()).pvalue > 0.01
 
 
-def test_grpo_s_ratios_are_one_on_the_first_pass():
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_grpo_s_ratios_are_one_on_the_first_pass(logits):
     problem = planted_problem(count=20, padding=True, budget=(2, 6))
-    agent = Grpo(policy={"width": 16, "output_scale": 1.0}, device="cpu", windows_per_update=6)
+    options = {"width": 16, "output_scale": 1.0, "logits": logits}
+    agent = Grpo(policy=options, device="cpu", windows_per_update=6)
     policy = agent._start(problem.embedding_size)
     batch = agent.collect(policy, problem, np.random.default_rng(0))
-    logits = policy(batch.observation, torch.from_numpy(batch.budgets)).repeat_interleave(8, 0)
-    log_prob = plackett_luce.log_prob(logits, batch.order)
+    budgets = torch.from_numpy(batch.budgets)
+    log_prob = selections.pick_probabilities(
+        policy, batch.observation, budgets, batch.order, copies=8
+    ).log_prob
     picked = batch.order != plackett_luce.NO_PICK
     torch.testing.assert_close(log_prob, batch.log_prob, rtol=0, atol=1e-6)
-    found = clipped_objective(log_prob, batch.log_prob, torch.ones(48), picked, clip_range=0.2)
+    found = clipped_objective(log_prob, batch.log_prob, torch.ones(48, 1), picked, clip_range=0.2)
     assert found.loss.item() == pytest.approx(-1, abs=1e-5)
     assert abs(found.approximate_kl.item()) < 1e-6
     # What was scored is what is trained: the sets are those of the recorded picks.
@@ -135,10 +139,11 @@ def test_grpo_s_ratios_are_one_on_the_first_pass():
     assert (expanded.sum(-1) == np.repeat(batch.budgets, 8)).all()
 
 
-def test_ppo_s_ratios_are_one_on_the_first_pass():
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_ppo_s_ratios_are_one_on_the_first_pass(logits):
     problem = planted_problem(count=20, padding=True, budget=(2, 6))
     agent = Ppo(
-        policy={"width": 16, "output_scale": 1.0},
+        policy={"width": 16, "output_scale": 1.0, "logits": logits},
         device="cpu",
         episodes_per_update=16,
         total_rewards=1,
@@ -183,6 +188,11 @@ LEARNING = {
     "rloo": lambda: Rloo(total_rewards=6000, windows_per_update=8, **LARGER),
     "rloo-credit": lambda: Rloo(
         total_rewards=6000, windows_per_update=8, credit_per_chunk=True, **LARGER
+    ),
+    "rloo-each-pick": lambda: Rloo(
+        total_rewards=6000,
+        windows_per_update=8,
+        **{**LARGER, "policy": {"width": 32, "logits": "each_pick"}},
     ),
     "rloo-warm": lambda: Rloo(total_rewards=5000, warm_start="imitation", **LARGER),
     "reinforce": lambda: Reinforce(total_rewards=12000, windows_per_update=48, **LARGER),

@@ -97,7 +97,7 @@ def test_the_library_s_advantages_are_trl_s(gae_lambda):
         start, value = np.array([step == 0]), torch.tensor([values[step]])
         buffer.add(np.zeros((1, 1)), np.zeros(1), rewards[[step]], start, value, torch.zeros(1))
     buffer.compute_returns_and_advantage(torch.zeros(1), np.array([True]))
-    # trl 0.21, PPOTrainer: the sum is run backwards, the value after the end is 0.
+    # trl's PPOTrainer: the sum is run backwards, the value after the end is 0.
     last, found = 0.0, []
     for step in reversed(range(steps)):
         following = values[step + 1] if step < steps - 1 else 0.0

@@ -111,7 +111,7 @@ def test_a_higher_upper_end_clips_only_above():
 
 
 def test_grpo_s_advantages_are_trl_s():
-    # trl 0.21, GRPOTrainer: mean and std of the group, 1e-4 added to the std.
+    # trl's GRPOTrainer: mean and std of the group, 1e-4 added to the std.
     rewards = torch.randn(16, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     flat = rewards.flatten()
     mean = flat.view(-1, 8).mean(dim=1).repeat_interleave(8, dim=0)
@@ -125,7 +125,7 @@ def test_grpo_s_advantages_are_trl_s():
 
 
 def test_rloo_s_advantages_are_trl_s():
-    # trl 0.21, RLOOTrainer: rewards (k, n); baseline = (sum over k - r) / (k - 1).
+    # trl's RLOOTrainer: rewards (k, n); baseline = (sum over k - r) / (k - 1).
     rewards = torch.randn(16, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     by_sample = rewards.T
     baseline = (by_sample.sum(0) - by_sample) / (8 - 1)
