@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import WindowSource
-from refrag_rl.evaluation.gap import gap_shares
+from refrag_rl.evaluation.gap import NO_SHARES, gap_shares
 from refrag_rl.evaluation.interfaces import (
     REFERENCES,
     Bound,
@@ -284,6 +284,7 @@ class Comparator:
             delta_p_holm=None,
             sees_output=False,
             resampled=resampling_unit(document_ids),
+            **NO_SHARES,
         )
 
     def _interval(self, values: Scores, document_ids: Sequence[str]) -> Interval:

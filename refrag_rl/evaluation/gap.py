@@ -29,6 +29,17 @@ class GapShares(TypedDict):
     gap_closed_split_half_high: float | None
 
 
+NO_SHARES = GapShares(
+    gap_closed=None,
+    gap_closed_low=None,
+    gap_closed_high=None,
+    gap_closed_split_half=None,
+    gap_closed_split_half_low=None,
+    gap_closed_split_half_high=None,
+)
+"""Of rows without an oracle to compare with."""
+
+
 def gap_shares(
     scores: Scores,
     random: Scores | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,8 +124,8 @@ class Row(TypedDict):
         sees_output: Whether the row is a bound that chose by the output itself: no competitor.
         resampled: What the intervals are bootstrapped over.
         gap_closed: Share of the gap between ``random`` (0) and the oracle (1) that the selector
-            closes, ratio of means; negative where it is worse than random, ``None`` where the gap
-            is none. This and the keys below stand only where an oracle was compared with.
+            closes, ratio of means; negative where it is worse than random. ``None`` where there is
+            no gap, and, like all keys below, where no oracle was compared with.
         gap_closed_low: Lower end of its 95 % interval; ``None`` where it has none.
         gap_closed_high: Upper end.
         gap_closed_split_half: The same against the oracle's split-half correction.
@@ -150,9 +150,9 @@ class Row(TypedDict):
     delta_p_holm: float | None
     sees_output: bool
     resampled: Unit
-    gap_closed: NotRequired[float | None]
-    gap_closed_low: NotRequired[float | None]
-    gap_closed_high: NotRequired[float | None]
-    gap_closed_split_half: NotRequired[float | None]
-    gap_closed_split_half_low: NotRequired[float | None]
-    gap_closed_split_half_high: NotRequired[float | None]
+    gap_closed: float | None
+    gap_closed_low: float | None
+    gap_closed_high: float | None
+    gap_closed_split_half: float | None
+    gap_closed_split_half_low: float | None
+    gap_closed_split_half_high: float | None

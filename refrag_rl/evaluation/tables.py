@@ -28,7 +28,7 @@ def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> l
     for _, group in groupby(rows, key=lambda row: row["domain"]):
         of_domain = list(group)
         tables.append(_table(of_domain, bold))
-        if any("gap_closed" in row for row in of_domain):
+        if any(row.get("gap_closed") is not None for row in of_domain):
             tables.append(_gap_table(of_domain, bold))
     return tables
 

@@ -89,6 +89,33 @@ def test_train_then_evaluate_the_run(
     assert level(again, f"{agent} run") == pytest.approx(level(rows, agent), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ("rloo", "agent.warm_start=imitation", "agent.warm_start_rewards=50"),
+        ("rloo", "agent.credit_per_chunk=true", "agent.policy.logits=each_pick"),
+        ("reinforce",),
+        ("imitation", "agent.picks=null"),
+        ("regression",),
+    ],
+    ids=lambda agent: "-".join(agent),
+)
+def test_every_agent_trains_on_a_real_model(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, agent: tuple[str, ...]
+) -> None:
+    name, *options = agent
+    arguments = (f"agent={name}", *options, *tiny, *QUICK, "budget=3", "output=run")
+    outcome = in_process("train", *arguments)
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(tmp_path / "run")
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert name in {row["selector"] for row in rows}
+    policy = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
+    assert policy["agent"] == name
+    assert policy["training"]["training_rewards"] >= 128
+    assert "reward/difference_to_best_heuristic" in tags(tmp_path / "run" / "tensorboard")
+
+
 def tags(folder: Path) -> set[str]:
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from refrag_rl.evaluation.gap import NO_SHARES
 from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.report import COLUMNS, write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
@@ -36,6 +37,7 @@ def row(selector: str, domain: str, rate: float | None, budget: int | None, **ot
         "delta_p_holm": None,
         "sees_output": False,
         "resampled": "documents",
+        **NO_SHARES,
     }
     return Row(**{**values, **other})
 
@@ -121,6 +123,6 @@ def test_bounds_are_marked_and_the_shares_of_the_gap_stand_in_a_table_of_their_o
 
 def test_rows_of_an_older_release_can_still_be_shown() -> None:
     older = row("random", "docs", 4.0, 6)
-    for key in ("delta_p_value", "delta_p_holm", "sees_output"):
+    for key in ("delta_p_value", "delta_p_holm", "sees_output", *NO_SHARES):
         del older[key]  # type: ignore[misc]
     assert any("13.1234" in line for line in printed([older]))
