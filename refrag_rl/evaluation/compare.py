@@ -28,8 +28,9 @@ from refrag_rl.evaluation.interfaces import (
     Row,
     ScoredProblem,
     Selector,
+    WindowScore,
 )
-from refrag_rl.evaluation.multiplicity import holm
+from refrag_rl.evaluation.multiplicity import adjust_p_values
 from refrag_rl.evaluation.statistics import (
     Interval,
     bootstrap_mean,
@@ -91,6 +92,7 @@ class Comparator:
         self._references: dict[str, Scores] = {}
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
         self._bounds: dict[tuple[str, int], Scores] = {}
+        self._compared: dict[tuple[str, int], Scores] = {}
 
     def reports(self, selectors: int) -> int:
         """Return how often ``compare`` will report progress, given that many selectors."""
@@ -129,9 +131,26 @@ class Comparator:
         if self.oracle is not None and not self._bounds:
             self._bounds = self._score_bounds(self.oracle, progress)
         scores = self._score(selectors, progress) | self._heuristic_scores | self._bounds
+        self._compared = scores
         rows = [row for domain in self._domain_names() for row in self._rows(domain, scores)]
-        _adjust_p_values(rows)
+        adjust_p_values(rows)
         return rows
+
+    def window_scores(self) -> list[WindowScore]:
+        """Return what the last comparison found on each window, references left out."""
+        return [
+            WindowScore(
+                selector=name,
+                budget=self.columns[position].chunks,
+                compression_rate=self.columns[position].compression_rate,
+                window=window.key,
+                document=window.document_id,
+                domain=window.domain,
+                log_perplexity=float(score),
+            )
+            for (name, position), scores in self._compared.items()
+            for window, score in zip(self._windows, scores, strict=True)
+        ]
 
     def _domain_names(self) -> list[str]:
         names = sorted(set(self._domains.tolist()))
@@ -298,15 +317,3 @@ def _reference_cell(name: str, windows: WindowSource) -> tuple[float | None, int
     if name == "full_context":
         return 1.0, windows.num_chunks
     return None, None
-
-
-def _adjust_p_values(rows: Sequence[Row]) -> None:
-    """Fill in each selector's p-values, adjusted over its cells."""
-    cells: dict[str, list[tuple[Row, float]]] = {}
-    for row in rows:
-        if row["delta_p_value"] is not None:
-            cells.setdefault(row["selector"], []).append((row, row["delta_p_value"]))
-    for of_selector in cells.values():
-        adjusted = holm([p_value for _, p_value in of_selector])
-        for (row, _), value in zip(of_selector, adjusted.tolist(), strict=True):
-            row["delta_p_holm"] = value

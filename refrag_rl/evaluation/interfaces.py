@@ -156,3 +156,25 @@ class Row(TypedDict):
     gap_closed_split_half: float | None
     gap_closed_split_half_low: float | None
     gap_closed_split_half_high: float | None
+
+
+class WindowScore(TypedDict):
+    """One row of ``window_scores.parquet``: what differences and intervals are computed from.
+
+    Attributes:
+        selector: Name of the selector or of the bound.
+        budget: Expanded chunks in a full window.
+        compression_rate: Effective compression rate in a full window.
+        window: Key of the window.
+        document: The document it comes from.
+        domain: Of the document.
+        log_perplexity: Nats per token.
+    """
+
+    selector: str
+    budget: int
+    compression_rate: float
+    window: str
+    document: str
+    domain: str
+    log_perplexity: float

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from refrag_rl.evaluation.interfaces import Row
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -31,3 +35,15 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
     return adjusted
+
+
+def adjust_p_values(rows: Sequence[Row]) -> None:
+    """Fill in each selector's p-values, adjusted over its cells."""
+    cells: dict[str, list[tuple[Row, float]]] = {}
+    for row in rows:
+        if row["delta_p_value"] is not None:
+            cells.setdefault(row["selector"], []).append((row, row["delta_p_value"]))
+    for of_selector in cells.values():
+        adjusted = holm([p_value for _, p_value in of_selector])
+        for (row, _), value in zip(of_selector, adjusted.tolist(), strict=True):
+            row["delta_p_holm"] = value

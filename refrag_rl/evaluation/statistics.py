@@ -108,9 +108,7 @@ def bootstrap_p_value(
     units = sums_by_unit(_checked(values, document_ids), document_ids)
     if len(units[0]) == 1:
         return None
-    means = _resampled(units, seed, resamples)
-    rarer = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(means) + 1))
+    return p_value_of(_resampled(units, seed, resamples))
 
 
 def bootstrap_ratio(
@@ -156,6 +154,12 @@ def bootstrap_ratio(
     if (gap <= 0).any():
         return Interval(ratio, None, None)
     return percentile_interval(ratio, (drawn @ units[0]) / gap, confidence)
+
+
+def p_value_of(resampled: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of a level of 0 from its resamples (R,); see above."""
+    rarer = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(resampled) + 1))
 
 
 def percentile_interval(mean: float, resampled: NDArray[np.float64], confidence: float) -> Interval:

@@ -18,7 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import trim_mean
 
-from refrag_rl.evaluation.statistics import Interval, percentile_interval, sums_by_unit
+from refrag_rl.evaluation.statistics import (
+    Interval,
+    p_value_of,
+    percentile_interval,
+    sums_by_unit,
+)
 
 TRIMMED = 0.25
 """Share of the seeds left out at each end by the interquartile mean."""
@@ -52,18 +57,46 @@ def interquartile_mean(
     Raises:
         ValueError: ``values`` is empty, not finite, or does not fit ``document_ids``.
     """
+    array = _checked(values, document_ids)
+    level = float(trim_mean(array.mean(axis=1), TRIMMED))
+    resampled = _resampled_levels(array, document_ids, seed, resamples)
+    if resampled is None:
+        return Interval(level, None, None)
+    return percentile_interval(level, resampled, confidence)
+
+
+def interquartile_p_value(
+    values: ArrayLike, document_ids: Sequence[str], *, seed: int = 0, resamples: int = 5000
+) -> float | None:
+    """Return the two-sided p-value of an interquartile mean of 0.
+
+    From the resamples of ``interquartile_mean`` (arguments and errors as there), as
+    ``bootstrap_p_value`` is from those of ``bootstrap_mean``; to be adjusted by ``holm`` where a
+    claim is made of several cells. ``None`` where nothing can be resampled.
+    """
+    array = _checked(values, document_ids)
+    resampled = _resampled_levels(array, document_ids, seed, resamples)
+    return None if resampled is None else p_value_of(resampled)
+
+
+def _checked(values: ArrayLike, document_ids: Sequence[str]) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.size == 0 or array.shape[1] != len(document_ids):
         raise ValueError(f"values of shape {array.shape} for {len(document_ids)} document ids")
     if not np.isfinite(array).all():
         raise ValueError("values hold NaN or infinity")
-    level = float(trim_mean(array.mean(axis=1), TRIMMED))
-    units = [sums_by_unit(row, document_ids) for row in array]
-    sums = np.stack([of_row for of_row, _ in units])
-    counts = units[0][1]
+    return array
+
+
+def _resampled_levels(
+    values: NDArray[np.float64], document_ids: Sequence[str], seed: int, resamples: int
+) -> NDArray[np.float64] | None:
+    """Return interquartile means of resampled seeds and documents, (R,); None of a single one."""
+    units = [sums_by_unit(row, document_ids) for row in values]
+    sums, counts = np.stack([of_row for of_row, _ in units]), units[0][1]
     seeds, documents = sums.shape
     if min(seeds, documents) == 1:
-        return Interval(level, None, None)
+        return None
     rng = np.random.default_rng(seed)
     levels: list[NDArray[np.float64]] = []
     for start in range(0, resamples, BLOCK):
@@ -72,7 +105,7 @@ def interquartile_mean(
         means = (weights @ sums.T) / (weights @ counts)[:, None]
         drawn = rng.integers(seeds, size=(size, seeds))
         levels.append(trim_mean(np.take_along_axis(means, drawn, axis=1), TRIMMED, axis=1))
-    return percentile_interval(level, np.concatenate(levels), confidence)
+    return np.concatenate(levels)
 
 
 def probability_of_improvement(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
 from refrag_rl.evaluation.multiplicity import holm
+from refrag_rl.evaluation.report import write_window_scores
 from refrag_rl.evaluation.windows import JoinedWindows
 from refrag_rl.observation import Observation
 
@@ -260,3 +262,18 @@ def test_p_values_are_adjusted_over_the_cells_of_a_selector(problem: ExpansionPr
         adjusted = holm([row["delta_p_value"] for row in cells])  # type: ignore[misc]
         assert [row["delta_p_holm"] for row in cells] == adjusted.tolist()
     assert {row["delta_p_holm"] for row in rows if row["selector"] in REFERENCES} == {None}
+
+
+def test_the_scores_of_single_windows_give_the_rows(
+    problem: ExpansionProblem, tmp_path: Path
+) -> None:
+    compared = comparator(problem, [HEURISTICS["recency"]()])
+    rows = by_cell(compared.compare([Fixed("policy", [2, 0, 6])]))
+    write_window_scores(tmp_path, compared.window_scores())
+    frame = pd.read_parquet(tmp_path / "window_scores.parquet")
+    assert len(frame) == 2 * 2 * COUNT
+    assert set(frame["document"]) == {problem.window(index).document_id for index in range(COUNT)}
+    for (name, domain, budget), part in frame.groupby(["selector", "domain", "budget"]):
+        row = rows[name, domain, budget]
+        assert len(part) == part["window"].nunique() == row["count"]
+        assert part["log_perplexity"].mean() == pytest.approx(row["log_perplexity"], abs=1e-6)

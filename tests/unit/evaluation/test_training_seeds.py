@@ -5,7 +5,11 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from refrag_rl.evaluation.statistics import Interval, bootstrap_mean
-from refrag_rl.evaluation.training_seeds import interquartile_mean, probability_of_improvement
+from refrag_rl.evaluation.training_seeds import (
+    interquartile_mean,
+    interquartile_p_value,
+    probability_of_improvement,
+)
 
 IDS = [f"d{number}" for number in range(40)]
 
@@ -67,6 +71,21 @@ def test_windows_of_a_document_stay_together() -> None:
 def test_one_seed_or_one_window_has_no_interval() -> None:
     assert interquartile_mean(np.ones((1, 40)), IDS) == Interval(1.0, None, None)
     assert interquartile_mean(np.ones((5, 1)), ["d"]) == Interval(1.0, None, None)
+
+
+def test_the_p_value_goes_with_the_interval() -> None:
+    rng = np.random.default_rng(7)
+    agree = 0
+    for trial in range(40):
+        values = 0.2 * rng.normal(size=(5, 1)) + rng.normal(0.4, 1, size=40)
+        interval = interquartile_mean(values, IDS, seed=trial, resamples=400)
+        p_value = interquartile_p_value(values, IDS, seed=trial, resamples=400)
+        assert interval.low is not None
+        assert interval.high is not None
+        assert p_value is not None
+        agree += (p_value < 0.05) == (interval.low > 0 or interval.high < 0)
+    assert agree >= 38
+    assert interquartile_p_value(np.ones((1, 40)), IDS) is None
 
 
 @pytest.mark.parametrize("shape", [(0, 40), (5,), (5, 39)])
