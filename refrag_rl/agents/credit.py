@@ -12,7 +12,9 @@
    rewards. What it buys is variance: with ``T'`` picks, ``T' - 1`` parts of a selection's reward
    are noise to the remaining one. For additive worth it points up the same hill: better chunks get
    more than worse ones, so the best set stays the optimum. Worth that chunks have only together is
-   shared out between them.
+   shared out between them. Over all groups of two of all selections of two of five chunks
+   (``tests/unit/agents/test_credit.py``) the expected step has 0.38 to 0.39 of the exact gradient's
+   length and a cosine of at least 0.999 with it.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def leave_one_out_advantages(rewards: Tensor) -> Tensor:
     """Return each reward's lead over the mean of the others of its group, (W, G).
 
     ``A_i = r_i - 1 / (G - 1) sum_{j != i} r_j`` (RLOO: Kool et al. 2019, "Buy 4 REINFORCE samples";
-    Ahmadian et al. 2024, arXiv 2402.14740, section 3.3). The baseline of a selection does not
+    Ahmadian et al. 2024, arXiv 2402.14740). The baseline of a selection does not
     depend on it, so the gradient stays unbiased.
 
     Args:
@@ -90,8 +90,7 @@ def policy_gradient_loss(log_prob: Tensor, advantages: Tensor, picked: Tensor) -
     """Return REINFORCE's objective for whole selections, negated, a scalar.
 
     The mean over the rows of ``sum_t A_t log pi(l_t)``; with one advantage for all picks of a row
-    it is ``A log pi(l_1 .. l_T')`` (Williams 1992; Ahmadian et al. 2024, arXiv 2402.14740,
-    equation 6).
+    it is ``A log pi(l_1 .. l_T')`` (Williams 1992; Ahmadian et al. 2024, arXiv 2402.14740).
 
     Args:
         log_prob: (B, T) of the picks.

@@ -2,9 +2,9 @@
 
 1. Per update, ``W`` windows and ``G`` ordered selections of each, drawn and scored as for GRPO.
 2. Advantage: ``A_i = r_i - 1 / (G - 1) sum_{j != i} r_j`` (Kool et al. 2019, "Buy 4 REINFORCE
-   samples, get a baseline for free"; Ahmadian et al. 2024, arXiv 2402.14740, section 3.3).
+   samples, get a baseline for free"; Ahmadian et al. 2024, arXiv 2402.14740).
 3. Objective: the mean over the selections of ``A_i log pi(l_1 .. l_T')``, one step an update
-   (Ahmadian et al., equation 6): the whole selection is one action, and its gradient is unbiased.
+   (Ahmadian et al.): the whole selection is one action, and its gradient is unbiased.
 4. Options that the source does not have: credit per chunk (``refrag_rl.agents.credit``).
 5. Departures. No divergence from a reference policy: there is no pre-trained policy to stay near.
    An optional entropy bonus. Adam's learning rate may fall linearly.

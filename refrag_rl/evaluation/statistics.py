@@ -90,7 +90,7 @@ def bootstrap_p_value(
 
     Twice the share of the resampled means on the rarer side of 0, those at 0 counted on both sides,
     and the sample itself counted as one more resample, so that it is never 0 (Davison and Hinkley
-    1997, Bootstrap Methods and their Application, equation 4.11). It is below 0.05 about where the
+    1997, Bootstrap Methods and their Application, chapter 4). It is below 0.05 about where the
     95 % interval leaves 0 out.
 
     Args:
