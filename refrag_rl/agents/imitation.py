@@ -105,9 +105,12 @@ class Imitation(LearningAgent):
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
         training = self._begin(monitor, problem, policy, optimizer)
         demonstrations = Demonstrations(problem, self.picks, self.windows_per_update, self.seed)
-        for update in range(training.update):
+        if training.update:
             # Of a resumed training; they were counted when they were made.
-            demonstrations.add(update)
+            for update in range(training.update):
+                demonstrations.add(update)
+            # Once more: it empties the caches, which were empty at this point before, too.
+            monitor.restore(policy, optimizer)
         while training.done < self.total_rewards:
             rng = self._rng(training)
             for group in optimizer.param_groups:
