@@ -189,6 +189,7 @@ class EvaluateConfig(CommonConfig):
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     count: int = MISSING
+    oracle: int | None = None
 
 
 @dataclass

@@ -193,15 +193,18 @@ class ExpansionProblem:
             ValueError: A padding chunk is expanded, or the shapes do not fit.
             UserError: There is no such window.
         """
-        windows = self._windows(self._check(indices))
-        expanded = np.asarray(expanded, dtype=bool)
-        if expanded.shape != (len(windows), self.num_chunks):
-            raise ValueError(
-                f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
-            )
-        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
-            raise ValueError("A padding chunk cannot be expanded.")
+        windows, expanded = self._check_sets(indices, expanded)
         return self.reward_model.log_perplexity(windows, expanded)
+
+    def token_log_likelihood(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Return the log-likelihood of each output token, ``B`` arrays of (o,), nats.
+
+        Arguments and errors as ``log_perplexity``; for the bounds that see the output.
+        """
+        windows, expanded = self._check_sets(indices, expanded)
+        return self.reward_model.token_log_likelihood(windows, expanded)
 
     def compressed_log_perplexity(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Return the log-perplexity of the outputs with nothing expanded, (B,), nats per token."""
@@ -302,6 +305,20 @@ class ExpansionProblem:
                 f"Give an index from 0 to {len(self) - 1}."
             )
         return [int(index) for index in asked.reshape(-1)]
+
+    def _check_sets(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_]
+    ) -> tuple[list[Window], NDArray[np.bool_]]:
+        """Return the windows and their sets, or raise as ``log_perplexity`` says."""
+        windows = self._windows(self._check(indices))
+        expanded = np.asarray(expanded, dtype=bool)
+        if expanded.shape != (len(windows), self.num_chunks):
+            raise ValueError(
+                f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
+            )
+        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
+            raise ValueError("A padding chunk cannot be expanded.")
+        return windows, expanded
 
     def _windows(self, indices: list[int]) -> list[Window]:
         return self._window_cache.collect(

@@ -56,7 +56,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["ppo", "grpo"])
+@pytest.mark.parametrize("agent", ["ppo", "grpo", "imitation"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str
 ) -> None:

@@ -10,8 +10,12 @@ import torch
 
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.imitation import Imitation
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.ppo import Ppo
+from refrag_rl.agents.regression import Regression
+from refrag_rl.agents.reinforce import Reinforce
+from refrag_rl.agents.rloo import Rloo
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.errors import UserError
 from refrag_rl.training_state import Checkpoint
@@ -19,6 +23,19 @@ from tests.planted import planted_problem
 
 AGENTS = {
     "grpo": lambda **options: Grpo(windows_per_update=4, minibatches=2, **options),
+    "grpo-credit": lambda **options: Grpo(
+        windows_per_update=4, credit_per_chunk=True, entropy_coef=0.01, **options
+    ),
+    "rloo": lambda **options: Rloo(windows_per_update=4, **options),
+    "rloo-warm": lambda **options: Rloo(
+        windows_per_update=4,
+        warm_start="imitation",
+        warm_start_rewards=200,
+        **{**options, "total_rewards": 500},
+    ),
+    "reinforce": lambda **options: Reinforce(windows_per_update=16, **options),
+    "imitation": lambda **options: Imitation(picks=1, windows_per_update=2, **options),
+    "regression": lambda **options: Regression(windows_per_update=4, **options),
     "ppo": lambda **options: Ppo(episodes_per_update=32, minibatches=2, **options),
 }
 TOTAL = 200
