@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.agents import arguments
 from refrag_rl.agents.monitor import Monitor
+from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, Selector, VectorView
 from refrag_rl.errors import UserError
@@ -147,6 +148,7 @@ class LearningAgent(ABC):
     ) -> Training:
         """Return the training, where it begins or where the monitor kept it."""
         progress = monitor.restore(policy, optimizer)
+        stop_at_non_finite(optimizer)
         training = Training(policy, optimizer, progress.get("update", 0), progress.get("done", 0))
         facts = {"seed": self.seed, "training_rewards": training.done}
         self._trained().training.update(facts)

@@ -87,7 +87,7 @@ class Recipe:
         first = all_parts if compresses else ["decoder"]
         self._run("language_modelling", first, self._batches.mixture)
         from_scratch = not isinstance(self._config.model.encoder, str)
-        begun = compresses or (self._folder / "reconstruction").exists()
+        begun = compresses or Checkpoint(self._folder / "reconstruction").exists()
         if from_scratch and not begun:
             start_encoder(model)
         self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
@@ -166,6 +166,7 @@ class Recipe:
                 max_gradient_norm=config.max_gradient_norm,
                 log_every=config.log_every,
                 save_every=config.save_every,
+                keep=config.keep,
                 validate_every=config.validate_every,
                 accumulate=stage.accumulate,
             ),
