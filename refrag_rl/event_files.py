@@ -52,7 +52,7 @@ def cut_event_files(folder: Path, position: Position) -> None:
     for path in _event_files(folder):
         length = position.get(str(path.relative_to(folder)))
         # A run's folder may come from others: no file outside it is touched through a link.
-        if length is None or path.is_symlink():
+        if not isinstance(length, int) or length < 0 or path.is_symlink():
             path.unlink()
         elif path.stat().st_size > length:
             os.truncate(path, length)

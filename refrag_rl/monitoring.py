@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from refrag_rl.agents.selector import Selector
-from refrag_rl.errors import StoppedError
+from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
 from refrag_rl.event_files import ResumableWriter
@@ -21,7 +21,17 @@ from refrag_rl.full_disk import is_full_disk
 from refrag_rl.progress import ProgressReport
 from refrag_rl.score_caches import ScoreCaches
 from refrag_rl.stopping import received
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.training_state import Checkpoint, require_fields
+
+_PROGRESS = {
+    "done": int,
+    "saved_at": int,
+    "evaluated_at": int,
+    "evaluation_seconds": float,
+    "training_seconds": float,
+    "events": dict,
+}
+"""What is kept beside the agent's own progress."""
 
 
 class TrainingMonitor:
@@ -68,6 +78,8 @@ class TrainingMonitor:
         self.progress: ProgressReport | None = None
         self._resumed = checkpoint.exists()
         last = checkpoint.progress() if self._resumed else {}
+        if self._resumed:
+            require_fields(last, _PROGRESS, checkpoint.last_path() or folder)
         self._writer = ResumableWriter(
             folder, last.get("events", {}), purge_step=last.get("done", -1) + 1
         )
@@ -147,7 +159,13 @@ class TrainingMonitor:
             return {}
         caches = self._checkpoint.extra()
         saved = self._checkpoint.load(policy, [optimizer])
-        self._caches.restore(caches)
+        try:
+            self._caches.restore(caches)
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"{self._checkpoint.last_path()} cannot be resumed from (its caches: {error}). "
+                "Give the folder of a run that this command made."
+            ) from error
         self._saved_at, self._evaluated_at = saved["saved_at"], saved["evaluated_at"]
         self._evaluation_seconds = saved["evaluation_seconds"]
         before = saved["training_seconds"] + saved["evaluation_seconds"]

@@ -18,6 +18,26 @@ KEEP = 2
 """Checkpoints that are kept where nothing else is said."""
 
 
+def require_fields(progress: Mapping[str, Any], fields: Mapping[str, type], path: Path) -> None:
+    """Check what a checkpoint's progress holds, before it is used.
+
+    Args:
+        progress: Of the checkpoint.
+        fields: Type of each field that is needed; an integer is a float, too.
+        path: Of the checkpoint.
+
+    Raises:
+        UserError: A field is missing or of another type.
+    """
+    for name, kind in fields.items():
+        kinds = (int, float) if kind is float else (kind,)
+        if not isinstance(progress.get(name), kinds):
+            raise UserError(
+                f"{path} cannot be resumed from (its {name} is {progress.get(name)!r}). "
+                "Give the folder of a run that this command made."
+            )
+
+
 class Checkpoint:
     """The last states of a training: weights, optimizer and random states, how far it is.
 

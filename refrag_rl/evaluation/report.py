@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from refrag_rl.atomic import replacing
 from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.plots import comparison_figure
 
@@ -34,4 +35,5 @@ def write_comparison(folder: Path, rows: Sequence[Row], highlighted: Iterable[st
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    comparison_figure(rows, highlighted).savefig(folder / LAST_FILE)
+    with replacing(folder / LAST_FILE) as fresh:
+        comparison_figure(rows, highlighted).savefig(fresh, format="png")

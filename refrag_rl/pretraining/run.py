@@ -34,7 +34,7 @@ from refrag_rl.pretraining.trainer import Progress, Scalars
 from refrag_rl.pretraining.validation import Validation
 from refrag_rl.run_folder import CONFIG_FILE, describe_circumstances
 from refrag_rl.run_lock import LOCK_FILE, hold
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.training_state import Checkpoint, require_fields
 
 CHANGEABLE = ("keep",)
 """Settings that a run may be gone on with changed."""
@@ -190,7 +190,9 @@ def _last_position(folder: Path) -> dict[str, int]:
         # Another object loads it, and reports where the newest is damaged.
         checkpoint = Checkpoint(folder / name, writes=False)
         if checkpoint.exists():
-            return dict(checkpoint.progress()["events"])
+            progress = checkpoint.progress()
+            require_fields(progress, {"events": dict}, checkpoint.last_path() or folder)
+            return dict(progress["events"])
     return {}
 
 

@@ -28,7 +28,7 @@ from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.pretraining.batch import Batch, positions, split
 from refrag_rl.pretraining.optimizer import learning_rate_factor
 from refrag_rl.stopping import received, stopping_after_the_step
-from refrag_rl.training_state import KEEP, Checkpoint, gather
+from refrag_rl.training_state import KEEP, Checkpoint, gather, require_fields
 
 
 class Progress(Protocol):
@@ -50,6 +50,9 @@ class Scalars(Protocol):
         """Return how long the curves' files are, everything written; see ``ResumableWriter``."""
         ...
 
+
+_PROGRESS = {"step": int, "tokens": int, "losses": dict}
+"""What is kept beside the state."""
 
 Loss = Callable[[Batch], Tensor]
 """Loss of a batch, () in nats per token."""
@@ -148,6 +151,7 @@ def run_stage(
     losses: dict[str, list[float]] = {}
     if checkpoint.exists():
         progress = checkpoint.load(model, optimizers)
+        require_fields(progress, _PROGRESS, checkpoint.last_path() or folder)
         step, tokens, losses = progress["step"], progress["tokens"], progress["losses"]
     clock, counted = time.perf_counter(), 0
     while step < settings.steps:

@@ -45,5 +45,6 @@ def test_killed_and_stopped_runs_come_to_the_same(tmp_path: Path) -> None:
         if "stop_code" in row:
             assert row["stop_code"] == {"SIGINT": 130, "SIGTERM": 143}[row["how"]]
             assert f"stopped by {row['how']}; last checkpoint: " in row["said"]
-            assert "go on with: python -m refrag_rl.train resume=" in row["said"]
+            command = "pretrain" if row["training"] == "never" else "train resume="
+            assert f"go on with: python -m refrag_rl.{command}" in row["said"]
             assert "Traceback" not in row["said"]

@@ -28,7 +28,8 @@ SAVING_CHAINS = 6
 SAVING_KILLS = 4
 """In a chain; the points of the writing are gone through one after another over all chains."""
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGINT)
+STOPS = ((40, signal.SIGINT), (75, signal.SIGTERM), (150, signal.SIGINT))
+"""At which point of the curves; an update adds about a dozen."""
 
 COMMON = (
     "windows=contiguous",
@@ -72,7 +73,6 @@ PRETRAINING = (
     "continual.batch_tokens=200",
     "continual.parts=[{kind: contiguous, weight: 1, windows: {context_length: 64,"
     " output_length: 16}}]",
-    "save_every=1",
     "log_every=3",
     "validate_every=4",
     "validation_windows=2",
@@ -213,13 +213,13 @@ def saving_kills(training: Training, chain: int, kills: int) -> dict[str, object
     return training.finish(output, killed, "while it saved")
 
 
-def stopped(training: Training, number: signal.Signals, updates: int) -> dict[str, object]:
-    """Stop a run by a signal in the midst of an update, between two regular saves."""
-    output = training.folder / f"{training.name}-stopped-{updates}"
+def stopped(training: Training, number: signal.Signals, point: int) -> dict[str, object]:
+    """Stop a run by a signal in the midst of a step, between two regular saves."""
+    output = training.folder / f"{training.name}-stopped-{point}"
 
     def hook() -> None:
         training.hook()
-        signal_in_update(number, updates)
+        signal_at_point(number, point)
 
     code = run(training.begin(output), training.log, hook)
     said = training.log.read_text()
@@ -227,19 +227,19 @@ def stopped(training: Training, number: signal.Signals, updates: int) -> dict[st
     return {**row, "stop_code": code, "said": said}
 
 
-def signal_in_update(number: signal.Signals, updates: int) -> None:
-    """Make this process send itself a signal when it reports its n-th update."""
-    from refrag_rl.monitoring import TrainingMonitor
+def signal_at_point(number: signal.Signals, point: int) -> None:
+    """Make this process send itself a signal when it adds the n-th point to its curves."""
+    from refrag_rl.event_files import ResumableWriter
 
-    record, seen = TrainingMonitor.record, [0]
+    add_scalar, seen = ResumableWriter.add_scalar, [0]
 
     def watched(*args: Any) -> None:
         seen[0] += 1
-        if seen[0] == updates:
+        if seen[0] == point:
             os.kill(os.getpid(), number)
-        record(*args)
+        add_scalar(*args)
 
-    TrainingMonitor.record = watched  # type: ignore[method-assign]
+    ResumableWriter.add_scalar = watched
 
 
 def let_scores_depend_on_company() -> None:
@@ -275,11 +275,14 @@ def trials(folder: Path) -> Iterator[dict[str, object]]:
     own = ("agent=grpo", *AGENTS["grpo"], *paths, *COMMON, "save_every=40", "keep=1")
     seldom = Training("seldom", own, folder, let_scores_depend_on_company)
     data = (f"data.files=[{folder}/long.jsonl]", f"data.validation_files=[{folder}/held.jsonl]")
-    pretraining = Pretraining("pretraining", (*PRETRAINING, *data), folder)
+    pretraining = Pretraining("pretraining", (*PRETRAINING, *data, "save_every=1"), folder)
     yield random_kills(pretraining, 0)
     yield saving_kills(pretraining, 3, SAVING_KILLS)
-    for updates, number in enumerate(STOPS, start=4):
-        yield stopped(seldom, number, updates)
+    for point, number in STOPS:
+        yield stopped(seldom, number, point)
+    never = Pretraining("never", (*PRETRAINING, *data, "save_every=1000"), folder)
+    # In the validation after step 4: the curve of the loss has a point every 3 steps.
+    yield stopped(never, signal.SIGTERM, 6)
 
 
 def in_child(task: Callable[[], object]) -> None:

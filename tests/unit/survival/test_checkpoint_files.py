@@ -13,7 +13,7 @@ from torch import nn
 from refrag_rl import checkpoint_files
 from refrag_rl.checkpoint_files import CheckpointFiles
 from refrag_rl.errors import UserError
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.training_state import Checkpoint, require_fields
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
@@ -113,3 +113,11 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_keep_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="keep=0"):
         Checkpoint(tmp_path, keep=0)
+
+
+@pytest.mark.parametrize("given", [{}, {"done": "4", "seconds": 1.0}, {"done": 4, "seconds": None}])
+def test_progress_that_cannot_be_used_is_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    needed: dict[str, type] = {"done": int, "seconds": float}
+    require_fields({"done": 4, "seconds": 2}, needed, tmp_path)
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        require_fields(given, needed, tmp_path)

@@ -21,12 +21,17 @@ AGENTS: dict[str, Callable[..., Grpo | Ppo]] = {
 }
 
 
-def learn(name: str, learning_rate: float = 1e-3) -> None:
+def make(name: str, learning_rate: float = 1e-3) -> Grpo | Ppo:
     policy = {"width": 16, "heads": 2}
-    agent = AGENTS[name](
+    return AGENTS[name](
         policy=policy, device="cpu", total_rewards=64, learning_rate=learning_rate, seed=3
     )
-    agent.learn(SelectiveExpansionVectorEnv(planted_problem(4, count=4), num_envs=4), NullMonitor())
+
+
+def learn(name: str, learning_rate: float = 1e-3) -> None:
+    make(name, learning_rate).learn(
+        SelectiveExpansionVectorEnv(planted_problem(4, count=4), num_envs=4), NullMonitor()
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -84,6 +89,27 @@ def test_a_gradient_stops_the_run_before_it_reaches_a_weight(
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_weight_stops_the_run(name: str) -> None:
-    with pytest.raises(NotFiniteError, match="a weight of the policy is NaN or infinite"):
+def test_a_weight_stops_the_run(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def broken(optimizer: torch.optim.Optimizer, closure: None = None) -> None:
+        optimizer.param_groups[0]["params"][-1].data.fill_(float("inf"))
+
+    monkeypatch.setattr(torch.optim.Adam, "step", broken)
+    with pytest.raises(NotFiniteError, match="a weight of the policy is NaN or infinite after"):
+        learn(name)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_finite_weights_that_give_no_finite_logits_stop_the_run(name: str) -> None:
+    with pytest.raises(NotFiniteError, match="of the policy is NaN or infinite"):
         learn(name, learning_rate=1e37)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_policy_that_is_not_finite_is_not_trained_on(name: str) -> None:
+    agent = make(name)
+    env = SelectiveExpansionVectorEnv(planted_problem(4, count=4), num_envs=4)
+    agent.learn(env, NullMonitor())
+    assert agent.selector is not None
+    next(agent.selector.policy.parameters()).data.view(-1)[0] = float("nan")
+    with pytest.raises(NotFiniteError, match="before the first step"):
+        agent.learn(env, NullMonitor())
