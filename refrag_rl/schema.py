@@ -177,6 +177,7 @@ class TrainConfig(CommonConfig):
     train_count: int = MISSING
     start_from: str | None = None
     save_every: int = MISSING
+    keep: int = MISSING
     resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 

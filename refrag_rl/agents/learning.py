@@ -17,6 +17,7 @@ from refrag_rl.agents import arguments
 from refrag_rl.agents.demonstrations import warm_start as imitate_oracle
 from refrag_rl.agents.loading import find_policy
 from refrag_rl.agents.monitor import Monitor
+from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, Selector, VectorView
 from refrag_rl.errors import UserError
@@ -186,6 +187,7 @@ class LearningAgent(ABC):
     ) -> Training:
         """Return the training, where it begins (after its warm start) or where it was kept."""
         progress = monitor.restore(policy, optimizer)
+        stop_at_non_finite(optimizer)
         if not progress and self.warm_start == IMITATION:
             scored = imitate_oracle(
                 policy, problem, self.warm_start_rewards, self.seed, self.max_grad_norm

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from refrag_rl.atomic import replacing
 from refrag_rl.evaluation.interfaces import Row, WindowScore
 from refrag_rl.evaluation.plots import comparison_figure
 
@@ -36,7 +37,8 @@ def write_comparison(folder: Path, rows: Sequence[Row], highlighted: Iterable[st
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    comparison_figure(rows, highlighted).savefig(folder / LAST_FILE)
+    with replacing(folder / LAST_FILE) as fresh:
+        comparison_figure(rows, highlighted).savefig(fresh, format="png")
 
 
 def write_window_scores(folder: Path, scores: Sequence[WindowScore]) -> None:

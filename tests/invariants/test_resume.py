@@ -92,8 +92,7 @@ def test_a_killed_and_resumed_training_gives_the_same_curve_and_weights(name, sc
     killed = Keeper(tmp_path / "killed", kill_at=3)
     with pytest.raises(KilledError):
         learn(name, killed, learning_rate_schedule=schedule)
-    (tmp_path / "killed").rename(tmp_path / "killed.old")
-    (tmp_path / "killed.new").mkdir()
+    (tmp_path / "killed" / ".000002.safetensors.new").write_bytes(b"half")
     resumed = Keeper(tmp_path / "killed")
     agent = learn(name, resumed, learning_rate_schedule=schedule)
 
@@ -120,8 +119,8 @@ def test_a_resumed_training_at_its_end_changes_nothing(tmp_path):
 
 def test_a_damaged_checkpoint_is_a_user_error(tmp_path):
     learn("grpo", Keeper(tmp_path / "state"), total_rewards=64)
-    weights = tmp_path / "state" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
+    for saved in (tmp_path / "state").iterdir():
+        saved.write_bytes(saved.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be resumed from"):
         learn("grpo", Keeper(tmp_path / "state"), total_rewards=64)
 
