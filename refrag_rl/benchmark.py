@@ -1,7 +1,8 @@
-"""``python -m refrag_rl.benchmark [rewards|pretrain]``: speed, against what one would do instead.
+"""``python -m refrag_rl.benchmark [rewards|latency|pretrain]``: speed.
 
-``rewards`` measures the reward model, ``pretrain`` the training step. Everything that is compared
-is measured in turns in one process; ``benchmark.json`` holds the rows of the table that is printed.
+``rewards`` measures the reward model, ``latency`` the time to the first token and after it,
+``pretrain`` the training step, each against what one would do instead. What is compared is measured
+in turns in one process; ``benchmark.json`` holds the rows of the table that is printed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,20 @@ def rewards(config: DictConfig) -> None:
     run(config)
 
 
+def latency(config: DictConfig) -> None:
+    """Measure times to the first token and after it, print them, and write table and figure.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/benchmark_latency.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    from refrag_rl.benchmarks.latency import run
+
+    run(config)
+
+
 def pretrain(config: DictConfig) -> None:
     """Measure training steps, print the result, and write ``benchmark.json``.
 
@@ -42,7 +57,8 @@ def pretrain(config: DictConfig) -> None:
 
 def main() -> None:
     """Run the measurement that the command line names."""
-    run_one_of({"rewards": rewards, "pretrain": pretrain}, "benchmark", default="rewards")
+    tasks = {"rewards": rewards, "latency": latency, "pretrain": pretrain}
+    run_one_of(tasks, "benchmark", default="rewards")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,15 @@ def describe_device(device: torch.device) -> str:
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     """Return the wall-clock time of a call, in seconds; waits for the device on both sides."""
-    _wait_for(device)
+    wait_for(device)
     started = time.perf_counter()
     call()
-    _wait_for(device)
+    wait_for(device)
     return time.perf_counter() - started
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return once the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

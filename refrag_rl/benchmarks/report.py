@@ -22,11 +22,20 @@ class Column(NamedTuple):
         title: Heads the column.
         key: Of the row.
         form: Python format of the value.
+        scale: What a number is multiplied by first, to be shown in another unit.
     """
 
     title: str
     key: str
     form: str
+    scale: float | None = None
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return a row's value as it is shown; ``-`` where it has none."""
+        value = row[self.key]
+        if value is None:
+            return "-"
+        return self.form.format(value if self.scale is None else value * self.scale)
 
 
 def finish(
@@ -67,7 +76,7 @@ def finish(
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(column.form.format(row[column.key]) for column in columns))
+        table.add_row(*(column.text(row) for column in columns))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"results: {shown(folder)}", soft_wrap=True, markup=False)

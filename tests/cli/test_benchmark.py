@@ -23,6 +23,17 @@ TINY_DECODER = (
     "repeats=1",
 )
 
+TINY_REQUESTS = (
+    "model=tiny-shape",
+    "lengths=[32,64]",
+    "chunk_sizes=[8]",
+    "policy_rates=[2]",
+    "output_length=2",
+    "warmup=0",
+    "repeats=1",
+    "device=cpu",
+)
+
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads((folder / "benchmark.json").read_text())
@@ -88,11 +99,28 @@ def test_an_unknown_measurement_lists_the_choices(in_process: InProcess, tmp_pat
     outcome = in_process("benchmark", "rewrads")
     assert outcome.code == 2
     assert "did you mean rewards?" in outcome.err
-    assert "choices: rewards, pretrain" in outcome.err
+    assert "choices: rewards, latency, pretrain" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("word", ["rewards", "pretrain"])
+def test_latency_writes_rows_and_figure(in_process: InProcess, tmp_path: Path) -> None:
+    outcome = in_process("benchmark", "latency", *TINY_REQUESTS, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    assert "tiny-shape, float32" in outcome.out
+    rows = rows_of(tmp_path / "bench")
+    assert [(row["context_length"], row["chunk_size"], row["cached"]) for row in rows] == [
+        (length, size, cached)
+        for length in (32, 64)
+        for size, cached in ((None, None), (8, True), (8, False), (8, True), (8, False))
+    ]
+    assert [row["policy_rate"] for row in rows] == [None, None, None, 2, 2] * 2
+    for row in rows:
+        assert min(row[key] for key in row if key.endswith(("seconds", "second"))) > 0
+    assert (tmp_path / "bench" / "benchmark.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("word", ["rewards", "latency", "pretrain"])
 def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
     outcome = in_process("benchmark", word, "--help")
     assert outcome.code == 0
@@ -107,6 +135,13 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("rewards", "dtypes=[]"), "dtypes=[]", "bfloat16"),
         (("rewards", "dtypes=[float16]"), "float16", "float32"),
         (("rewards", "decoder=x"), "decoder", "choices"),
+        (("latency", "model=llama"), "model=llama", "llama-2-7b-shape"),
+        (("latency", "lengths=[100]"), "100", "multiples of every chunk size"),
+        (("latency", "lengths=[]"), "lengths=[]", "1 or more"),
+        (("latency", "chunk_sizes=[8,8]"), "chunk_sizes=[8, 8]", "different"),
+        (("latency", "policy_rates=[40]"), "40", "below the largest chunk size, 32"),
+        (("latency", "output_length=1"), "output_length=1", "2 or more"),
+        (("latency", "model.encoder.model_type=none"), "none", "RoBERTa"),
         (("pretrain", "length=1"), "length=1", "2 or more"),
         (("pretrain", "decoder.model_type=bert", "repeats=1"), "Bert", "causal"),
         (("pretrain", "decoder.model_type=no_such_model"), "no_such_model", "causal"),
