@@ -203,6 +203,40 @@ class RewardsBenchmarkConfig(CommonConfig):
     repeats: int = MISSING
 
 
+class View(Enum):
+    """A view of the environment."""
+
+    single = "single"
+    vector = "vector"
+    sb3 = "sb3"
+
+
+@dataclass
+class EnvBenchmarkConfig(CommonConfig):
+    """``python -m refrag_rl.benchmark env``."""
+
+    env: EnvSection = field(default_factory=EnvSection)
+    budget: Any = MISSING
+    views: list[View] = field(default_factory=list)
+    count: int = MISSING
+    episodes: int = MISSING
+    repeats: int = MISSING
+
+
+@dataclass
+class TrainBenchmarkConfig:
+    """``python -m refrag_rl.benchmark train``."""
+
+    agents: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    total_rewards: int = MISSING
+    eval_every: int = MISSING
+    rate: float = MISSING
+    target: float | None = None
+    seed: int = MISSING
+    output: str | None = None
+
+
 @dataclass
 class PretrainBenchmarkConfig:
     """``python -m refrag_rl.benchmark pretrain``."""
@@ -264,6 +298,8 @@ def register() -> None:
     store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
     for name, benchmark in (
         ("benchmark_rewards", RewardsBenchmarkConfig),
+        ("benchmark_env", EnvBenchmarkConfig),
+        ("benchmark_train", TrainBenchmarkConfig),
         ("benchmark_latency", LatencyBenchmarkConfig),
         ("benchmark_pretrain", PretrainBenchmarkConfig),
     ):

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl.benchmarks.generation import Answer, answer
 from refrag_rl.benchmarks.latency_figure import latency_figure
-from refrag_rl.benchmarks.machine import Format, describe_device
+from refrag_rl.benchmarks.machine import Format, describe_device, number_format
 from refrag_rl.benchmarks.methods import Method, list_methods
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Reader, Request
@@ -104,9 +104,7 @@ def run(config: DictConfig) -> None:
     _check(config)
     folder = choose_run_folder(config, "benchmark")
     device = torch.device(choose_device("device", config.device.value))
-    dtype: Format = config.dtype.value
-    if config.dtype.value == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    dtype = number_format(config.dtype.value, device)
     silence_kernel_advice()
     shape = OmegaConf.to_container(config.model, resolve=True)
     assert isinstance(shape, dict)

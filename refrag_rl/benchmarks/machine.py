@@ -27,6 +27,13 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def number_format(dtype: str, device: torch.device) -> Format:
+    """Return ``float32`` or ``bfloat16`` for one of these, or ``auto``: bfloat16 on a GPU."""
+    if dtype == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return "bfloat16" if dtype == "bfloat16" else "float32"
+
+
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     """Return the wall-clock time of a call, in seconds; waits for the device on both sides."""
     wait_for(device)
