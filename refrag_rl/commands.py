@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +18,15 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import FullDiskError, NotFiniteError, StoppedError, UserError
+from refrag_rl.full_disk import is_full_disk, said_by_the_main_thread
+from refrag_rl.run_lock import release_all
 from refrag_rl.schema import register
+from refrag_rl.stopping import stopping_at_once
 
+EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+_SIGNALLED = 128
 
 _OPTIONS = re.compile(
     r"Could not find '(.+?)/([^/']*)'\s+Available options in '.+?':\n((?:\t.+\n?)*)"
@@ -36,8 +41,8 @@ def run_command(
     """Compose the config from the command line and run the task.
 
     ``UserError`` and the errors of Hydra and OmegaConf are printed without a traceback and end the
-    process with code 2, Ctrl-C with 130. Anything else is a fault of the program and keeps its
-    traceback.
+    process with code 2; Ctrl-C with 130, SIGTERM with 143; a full disk and numbers that are not
+    finite with 1. Anything else is a fault of the program and keeps its traceback.
 
     Args:
         task: Receives the composed config.
@@ -64,7 +69,7 @@ def run_command(
         version_base="1.3", config_path="pkg://refrag_rl.conf", config_name=config_name
     )
     try:
-        with _user_errors(command):
+        with stopping_at_once(), said_by_the_main_thread(), _user_errors(command):
             main(checked_task)()
     except ValueError as error:
         # Hydra raises plain ValueErrors, too, for command lines that it cannot use.
@@ -73,6 +78,7 @@ def run_command(
         given = " ".join(sys.argv[1:])
         _exit(command, f"{describe(error)} (given: {given})", EXIT_USER_ERROR)
     finally:
+        release_all()
         GlobalHydra.instance().clear()
 
 
@@ -107,11 +113,20 @@ def _user_errors(command: str) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         _exit(command, describe(error), EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        _exit(command, "interrupted", EXIT_INTERRUPTED)
+        _exit(command, "interrupted", _SIGNALLED + signal.SIGINT)
+    except StoppedError as error:
+        _exit(command, str(error), _SIGNALLED + error.signal)
+    except (FullDiskError, NotFiniteError) as error:
+        _exit(command, str(error), EXIT_FAILURE)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        _exit(command, f"the disk is full ({error})", EXIT_FAILURE)
 
 
 def _exit(command: str, message: str, code: int) -> NoReturn:
-    print(f"refrag_rl.{command}: {message}", file=sys.stderr)
+    if message:
+        print(f"refrag_rl.{command}: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.loading import load_selector
+from refrag_rl.agents.oracle import Oracle
 from refrag_rl.agents.selector import Selector
 from refrag_rl.commands import suggestion
 from refrag_rl.composition import FrozenRefrag, build_problem
@@ -103,7 +104,21 @@ def build_comparator(
     heuristics: Sequence[Selector],
     columns: Sequence[Column],
     seed: int,
+    swap_rounds: int | None = None,
 ) -> Comparator:
-    """Return what compares selectors on these windows."""
+    """Return what compares selectors on these windows.
+
+    Args:
+        windows: To select in.
+        refrag: Scores the selections.
+        heuristics: What the others are compared with.
+        columns: Budgets.
+        seed: Of random selectors and intervals.
+        swap_rounds: Of the oracle; ``None``: no oracle.
+
+    Raises:
+        UserError: ``swap_rounds`` is below 0.
+    """
     problem = build_problem(windows, refrag)
-    return Comparator(problem, refrag.reward_model, heuristics, columns, seed=seed)
+    oracle = None if swap_rounds is None else Oracle(problem, swap_rounds)
+    return Comparator(problem, refrag.reward_model, heuristics, columns, oracle=oracle, seed=seed)

@@ -28,7 +28,7 @@ def evaluate(config: DictConfig) -> None:
         evaluation_split,
         load_documents,
     )
-    from refrag_rl.evaluation.report import write_comparison
+    from refrag_rl.evaluation.report import write_comparison, write_window_scores
     from refrag_rl.evaluation.tables import comparison_tables
     from refrag_rl.progress import ProgressReport
     from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
@@ -56,12 +56,13 @@ def evaluate(config: DictConfig) -> None:
         chunk_size=windows.chunk_size,
         num_chunks=windows.num_chunks,
     )
-    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed)
+    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
     with ProgressReport(console, "comparison", "selections") as progress:
         rows = comparator.compare(policies, lambda _: progress.step(total))
     highlighted = [policy.name for policy in policies]
+    write_window_scores(folder, comparator.window_scores())
     write_comparison(folder, rows, highlighted)
     for table in comparison_tables(rows, highlighted):
         console.print()

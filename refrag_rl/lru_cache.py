@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+
+Entries = tuple[dict[Any, Any], Callable[..., Any]]
+"""Entries of a cache by key, and what makes a value of its arrays again."""
 
 
 class LruCache(Generic[Value]):
@@ -49,6 +53,11 @@ class LruCache(Generic[Value]):
             while len(self._values) > self.capacity:
                 self._values.popitem(last=False)
         return [found[key] for key in keys]
+
+    @property
+    def entries(self) -> dict[Hashable, Value]:
+        """Return what it holds, what was least recently used first; to be kept and put back."""
+        return self._values
 
     def clear(self) -> None:
         """Forget everything."""

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.tensorboard import SummaryWriter
 
 from refrag_rl.agents.selector import Selector
+from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.event_files import ResumableWriter
+from refrag_rl.full_disk import is_full_disk
 from refrag_rl.progress import ProgressReport
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.score_caches import ScoreCaches
+from refrag_rl.stopping import received
+from refrag_rl.training_state import Checkpoint, require_fields
+
+_PROGRESS = {
+    "done": int,
+    "saved_at": int,
+    "evaluated_at": int,
+    "evaluation_seconds": float,
+    "training_seconds": float,
+    "events": dict,
+}
+"""What is kept beside the agent's own progress."""
 
 
 class TrainingMonitor:
@@ -28,15 +42,20 @@ class TrainingMonitor:
     ``comparison/<domain>/<rate>/delta_to_best_heuristic``, and ``time/``. The horizontal axis is
     training rewards: selections scored so far.
 
+    The state is kept every ``save_every`` rewards, at the end, and when a signal asks the run to
+    stop, which then ends with ``StoppedError``. At the regular saves all caches of scores are
+    emptied, here and when the training goes on from there. A save between two regular ones keeps
+    the caches instead, because a training that was not stopped would not have emptied them.
+
     Args:
         folder: Where TensorBoard's events go.
         comparator: Validation windows and heuristics.
         eval_every: Training rewards between two comparisons; 0: none.
         checkpoint: Where the state is kept. If there is one, the training goes on from it, and what
             TensorBoard's events hold of the time after it no longer counts.
-        save_every: Training rewards between two saves; 0: never.
-        forget: Empties the caches of scores, at each save and restore: a score's last digits depend
-            on which ones were computed together, so nothing older may be in use after either.
+        save_every: Training rewards between two regular saves; 0: none before the end.
+        caches: Of the scores that the training has computed.
+        last_scored: Windows that were scored last; emptied after each update.
 
     Attributes:
         reference: The heuristic of the lowest mean log-perplexity on the validation windows; None
@@ -52,20 +71,27 @@ class TrainingMonitor:
         *,
         checkpoint: Checkpoint,
         save_every: int,
-        forget: Callable[[], None],
+        caches: ScoreCaches,
+        last_scored: deque[str],
     ) -> None:
         self.reference: Selector | None = None
         self.progress: ProgressReport | None = None
         self._resumed = checkpoint.exists()
-        purge_step = checkpoint.progress()["done"] + 1 if self._resumed else 0
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        last = checkpoint.progress() if self._resumed else {}
+        if self._resumed:
+            require_fields(last, _PROGRESS, checkpoint.last_path() or folder)
+        self._writer = ResumableWriter(
+            folder, last.get("events", {}), purge_step=last.get("done", -1) + 1
+        )
         self._comparator = comparator
         self._eval_every = eval_every
         self._evaluated_at = 0
         self._checkpoint = checkpoint
         self._save_every = save_every
         self._saved_at = 0
-        self._forget = forget
+        self._total: int | None = None
+        self._caches = caches
+        self._last_scored = last_scored
         self._started = time.perf_counter()
         self._evaluation_seconds = 0.0
 
@@ -78,7 +104,12 @@ class TrainingMonitor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as failure:
+            # It cannot be closed on a full disk, which is what ended the run.
+            if error is None or not is_full_disk(failure):
+                raise
 
     def compare_heuristics(self, progress: ProgressReport) -> None:
         """Score the heuristics on the validation windows; the best becomes the reference."""
@@ -94,6 +125,7 @@ class TrainingMonitor:
 
     def record(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write the figures of one update."""
+        self._last_scored.clear()
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         training = self._training_seconds()
@@ -102,6 +134,7 @@ class TrainingMonitor:
 
     def advance(self, done: int, total: int, scalars: Mapping[str, float]) -> None:
         """Show the progress with the mean reward; the progress measures the rate itself."""
+        self._total = total
         if self.progress is not None:
             shown = {"reward": scalars["mean"]} if "mean" in scalars else {}
             self.progress.advance(done, total, shown)
@@ -124,33 +157,56 @@ class TrainingMonitor:
         """Go on from the checkpoint, if there is one; see ``Monitor.restore``."""
         if not self._resumed:
             return {}
+        caches = self._checkpoint.extra()
         saved = self._checkpoint.load(policy, [optimizer])
-        self._forget()
-        self._saved_at, self._evaluated_at = saved["done"], saved["evaluated_at"]
+        try:
+            self._caches.restore(caches)
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"{self._checkpoint.last_path()} cannot be resumed from (its caches: {error}). "
+                "Give the folder of a run that this command made."
+            ) from error
+        self._saved_at, self._evaluated_at = saved["saved_at"], saved["evaluated_at"]
         self._evaluation_seconds = saved["evaluation_seconds"]
         before = saved["training_seconds"] + saved["evaluation_seconds"]
         self._started = time.perf_counter() - before
         if self.progress is not None:
-            self.progress.begin_at(self._saved_at)
+            self.progress.begin_at(saved["done"])
         return saved
 
     def should_save(self, done: int) -> bool:
-        """Return whether ``save_every`` rewards have passed since the last save."""
+        """Return whether a regular save is due, or the run is to stop."""
+        return self._is_due(done) or received() is not None
+
+    def _is_due(self, done: int) -> bool:
+        if self._total is not None and done >= self._total:
+            return True
         return self._save_every > 0 and done - self._saved_at >= self._save_every
 
     def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
-        """Write the checkpoint; see ``Monitor.save``."""
-        self._saved_at = progress["done"]
-        # A resumed run writes no point up to here again, so none may be lost.
-        self._writer.flush()
+        """Write the checkpoint; see ``Monitor.save``.
+
+        Raises:
+            OSError: The disk is full, or the like; the last checkpoint is as it was.
+            StoppedError: A signal asked for it; the state is kept.
+        """
+        is_due = self._is_due(progress["done"])
+        if is_due:
+            self._saved_at = progress["done"]
+            self._caches.clear()
         state = {
             **progress,
+            "events": self._writer.position(),
+            "saved_at": self._saved_at,
             "evaluated_at": self._evaluated_at,
             "evaluation_seconds": self._evaluation_seconds,
             "training_seconds": self._training_seconds(),
         }
-        self._checkpoint.save(policy, [optimizer], state)
-        self._forget()
+        extra = {} if is_due else self._caches.tensors()
+        self._checkpoint.save(policy, [optimizer], state, extra)
+        stop = received()
+        if stop is not None:
+            raise StoppedError(stop)
 
     def _training_seconds(self) -> float:
         return time.perf_counter() - self._started - self._evaluation_seconds

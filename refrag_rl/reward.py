@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
-from refrag_rl.lru_cache import LruCache
+from refrag_rl.lru_cache import Entries, LruCache
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
 from refrag_rl.modeling.model import RefragForCausalLM
 from refrag_rl.modeling.sequences import MixedSequence, SequenceScorer
@@ -105,6 +105,15 @@ class RewardModel:
         self._prompt_embeddings.clear()
         self._chunk_log_perplexity.clear()
         self._log_perplexity.clear()
+
+    def caches(self) -> dict[str, Entries]:
+        """Return all caches by name; see ``ScoreCaches``."""
+        return {
+            "chunk_embeddings": (self._chunk_embeddings.entries, np.asarray),
+            "prompt_embeddings": (self._prompt_embeddings.entries, np.asarray),
+            "chunk_log_perplexity": (self._chunk_log_perplexity.entries, np.asarray),
+            "log_perplexity": (self._log_perplexity.entries, float),
+        }
 
     def chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the encoder's chunk embeddings ``c_i``, (B, L, d_enc), zeros in padding chunks.

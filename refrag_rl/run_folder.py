@@ -16,7 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl import __version__
+from refrag_rl.atomic import write_text
 from refrag_rl.errors import UserError
+from refrag_rl.run_lock import LOCK_FILE, hold
 
 CONFIG_FILE = "config.yaml"
 METADATA_FILE = "metadata.json"
@@ -52,7 +54,7 @@ def _check_free(folder: Path) -> None:
     try:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"output={folder} is a file; give a new or empty folder")
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
             raise UserError(
                 f"output={folder} is not empty; give a new or empty folder, runs are never mixed"
             )
@@ -69,7 +71,7 @@ def shown(folder: Path) -> Path:
 
 
 def create_run_folder(folder: Path, config: DictConfig, **facts: Any) -> None:
-    """Make the folder and write the config and the circumstances of the run into it.
+    """Make the folder, lock it, write the config and the circumstances of the run into it.
 
     Args:
         folder: From ``choose_run_folder``.
@@ -77,17 +79,19 @@ def create_run_folder(folder: Path, config: DictConfig, **facts: Any) -> None:
         **facts: Further entries of ``metadata.json``.
 
     Raises:
-        UserError: The folder was taken in the meantime, or cannot be made.
+        UserError: The folder was taken in the meantime, or cannot be made or locked.
     """
-    _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output={folder} cannot be made: {error.strerror}") from error
-    OmegaConf.save(config, folder / CONFIG_FILE, resolve=True)
+    hold(folder)
+    # Another run may have begun and ended in it since it was checked.
+    _check_free(folder)
+    write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
     described = {**describe_circumstances(), "seed": config.seed, **facts}
     text = json.dumps(described, indent=1, ensure_ascii=False)
-    (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / METADATA_FILE, text + "\n")
 
 
 def describe_circumstances() -> dict[str, Any]:

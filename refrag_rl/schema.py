@@ -177,6 +177,7 @@ class TrainConfig(CommonConfig):
     train_count: int = MISSING
     start_from: str | None = None
     save_every: int = MISSING
+    keep: int = MISSING
     resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
@@ -189,6 +190,7 @@ class EvaluateConfig(CommonConfig):
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     count: int = MISSING
+    oracle: int | None = None
 
 
 @dataclass

@@ -7,6 +7,8 @@ explains them.
 
 from __future__ import annotations
 
+import shlex
+
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -20,11 +22,16 @@ def train(config: DictConfig) -> None:
         config: As composed from ``refrag_rl/conf/train.yaml``.
 
     Raises:
+        FullDiskError: There is no room left; the last checkpoint is intact.
+        NotFiniteError: A reward, a gradient or a weight is NaN or infinite.
+        StoppedError: Ctrl-C or SIGTERM; the state is kept.
         UserError: The config asks for something that does not exist or does not fit.
     """
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.going_on import saying_how_to_go_on
     from refrag_rl.resuming import finished_tables, resumed_run
     from refrag_rl.run_folder import shown
+    from refrag_rl.run_lock import hold
     from refrag_rl.training import prepare
 
     console = Console(highlight=False)
@@ -38,10 +45,13 @@ def train(config: DictConfig) -> None:
         if tables:
             console.print(f"\nrun: {shown(folder)} is finished", soft_wrap=True, markup=False)
             return
+        hold(folder)
     with console.status("loading model and corpus"):
         run = prepare(config, folder)
-    run.learn(console)
-    run.compare(console)
+    go_on = f"python -m refrag_rl.train {shlex.quote(f'resume={shown(run.folder)}')}"
+    with saying_how_to_go_on(go_on, run.checkpoint.last_path):
+        run.learn(console)
+        run.compare(console)
     console.print(f"\nrun: {shown(run.folder)}", soft_wrap=True, markup=False)
     if run.learns:
         line = f"curves: tensorboard --logdir {shown(run.folder)}"

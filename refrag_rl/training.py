@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,17 @@ from refrag_rl.composition import (
     load_documents,
 )
 from refrag_rl.corpora.documents import Document, Split
+from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
-from refrag_rl.errors import UserError
+from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.monitoring import TrainingMonitor
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import choose_run_folder, create_run_folder
+from refrag_rl.score_caches import ScoreCaches
+from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -47,7 +51,7 @@ class Learning:
         comparator: On windows of the split ``validation``.
         eval_every: Training rewards between two comparisons.
         save_every: Training rewards between two checkpoints.
-        forget: Empties the caches of scores.
+        caches: Of the scores of both.
     """
 
     agent: Agent
@@ -55,7 +59,7 @@ class Learning:
     comparator: Comparator
     eval_every: int
     save_every: int
-    forget: Callable[[], None]
+    caches: ScoreCaches
 
 
 @dataclass
@@ -67,12 +71,14 @@ class TrainingRun:
         agent: Trained, or a heuristic.
         learning: ``None`` for a heuristic.
         comparator: On windows of held-out documents.
+        checkpoint: Of the training.
     """
 
     folder: Path
     agent: Selector
     learning: Learning | None
     comparator: Comparator
+    checkpoint: Checkpoint
 
     @property
     def learns(self) -> bool:
@@ -85,7 +91,9 @@ class TrainingRun:
         Nothing for a heuristic.
 
         Raises:
-            UserError: The checkpoint is damaged.
+            NotFiniteError: A reward, a gradient or a weight is NaN or infinite.
+            StoppedError: A signal asked for it; the state is kept.
+            UserError: All checkpoints are damaged.
         """
         if self.learning is None:
             return
@@ -94,16 +102,18 @@ class TrainingRun:
             self.folder / TENSORBOARD_FOLDER,
             self.learning.comparator,
             self.learning.eval_every,
-            checkpoint=Checkpoint(self.folder / CHECKPOINT_FOLDER),
+            checkpoint=self.checkpoint,
             save_every=self.learning.save_every,
-            forget=self.learning.forget,
+            caches=self.learning.caches,
+            last_scored=self.learning.env.problem.last_scored,
         ) as monitor:
             if self.learning.eval_every:
                 with ProgressReport(console, "heuristics, validation", "selections") as progress:
                     monitor.compare_heuristics(progress)
             with ProgressReport(console, f"training {agent.name}", "rewards") as progress:
                 monitor.progress = progress
-                agent.learn(self.learning.env, monitor)
+                with stopping_after_the_step(), _naming_windows(self.learning.env.problem):
+                    agent.learn(self.learning.env, monitor)
         agent.save(self.folder / POLICY_FOLDER)
 
     def compare(self, console: Console) -> None:
@@ -132,6 +142,7 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
     folder = resumed or choose_run_folder(config, agent.name)
+    checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER, keep=config.keep)
     heuristics = _heuristics(config.evaluation.heuristics, agent)
     split = evaluation_split(config.corpus, learns=learns)
     refrag = build_refrag(config.refrag)
@@ -144,7 +155,22 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
         create_run_folder(folder, config, command="train")
-    return TrainingRun(folder, agent, learning, comparator)
+    return TrainingRun(folder, agent, learning, comparator, checkpoint)
+
+
+@contextmanager
+def _naming_windows(problem: ExpansionProblem) -> Iterator[None]:
+    """Add the windows of the update under way to an error in its numbers that names none."""
+    try:
+        yield
+    except NotFiniteError as error:
+        windows = error.windows or list(dict.fromkeys(problem.last_scored))
+        if error.windows or not windows:
+            raise
+        more = f" and {len(windows) - 3} more" if len(windows) > 3 else ""
+        raise NotFiniteError(
+            f"{error}, in an update on the windows {', '.join(windows[:3])}{more}", windows
+        ) from error
 
 
 def _policy_to_start_from(path: str) -> Path:
@@ -195,12 +221,8 @@ def _learning(
     comparator = _comparator(
         config, documents, "validation", refrag, heuristics, evaluation.validation_count
     )
-
-    def forget() -> None:
-        problem.clear()
-        refrag.reward_model.clear()
-
-    return Learning(agent, env, comparator, evaluation.eval_every, config.save_every, forget)
+    caches = ScoreCaches(problem, refrag.reward_model)
+    return Learning(agent, env, comparator, evaluation.eval_every, config.save_every, caches)
 
 
 def _comparator(

@@ -1,104 +1,160 @@
-"""The state of a running training on disk: safetensors and JSON, written whole or not at all."""
+"""The state of a running training: what a checkpoint holds, and how it is put back."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from refrag_rl.checkpoint_files import CheckpointFiles, Saved
 from refrag_rl.errors import UserError
+from refrag_rl.random_state import random_state, restore_random_state
+
+KEEP = 2
+"""Checkpoints that are kept where nothing else is said."""
+
+
+def require_fields(progress: Mapping[str, Any], fields: Mapping[str, type], path: Path) -> None:
+    """Check what a checkpoint's progress holds, before it is used.
+
+    Args:
+        progress: Of the checkpoint.
+        fields: Type of each field that is needed; an integer is a float, too.
+        path: Of the checkpoint.
+
+    Raises:
+        UserError: A field is missing or of another type.
+    """
+    for name, kind in fields.items():
+        kinds = (int, float) if kind is float else (kind,)
+        if not isinstance(progress.get(name), kinds):
+            raise UserError(
+                f"{path} cannot be resumed from (its {name} is {progress.get(name)!r}). "
+                "Give the folder of a run that this command made."
+            )
 
 
 class Checkpoint:
-    """The newest state of a training: weights, optimizer states, and how far it is.
+    """The last states of a training: weights, optimizer and random states, how far it is.
 
     Args:
-        folder: Where it lies; made when first saved to. ``.new`` and ``.old`` beside it are in use
-            while it is saved.
+        folder: Where they lie; made when first saved to.
         writes: Whether this process writes; of several processes one does. All of them call
             ``save`` and ``load``: tensors in shards (FSDP) are gathered and cut by all together.
+        keep: How many states are kept, at least 1.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True, keep: int = KEEP) -> None:
         self._folder = folder
         self._writes = writes
-        self._old = folder.with_name(folder.name + ".old")
+        self._files = CheckpointFiles(folder, keep)
+        self._read: Saved | None = None
 
     def exists(self) -> bool:
-        """Return whether there is a state to go on from."""
-        return (self._newest() / "progress.json").is_file()
-
-    def progress(self) -> dict[str, Any]:
-        """Return what ``save`` was given as progress last.
+        """Return whether there is a state to go on from.
 
         Raises:
-            OSError: There is no state.
-            ValueError: It is damaged.
+            UserError: The folder holds files of another format.
         """
-        return dict(json.loads((self._newest() / "progress.json").read_text(encoding="utf-8")))
+        return self._files.exist()
+
+    def last_path(self) -> Path | None:
+        """Return the file of the last state; ``None``: there is none."""
+        return self._files.last_path()
+
+    def progress(self) -> dict[str, Any]:
+        """Return what ``save`` was given as progress last; a damaged state is passed over.
+
+        Raises:
+            UserError: There is no sound state.
+        """
+        return self._saved().progress
+
+    def extra(self) -> dict[str, Tensor]:
+        """Return what ``save`` was given as extra last.
+
+        Raises:
+            UserError: There is no sound state.
+        """
+        return _part(self._saved().tensors, "extra.")
 
     def save(
         self,
         model: nn.Module,
         optimizers: list[torch.optim.Optimizer],
-        progress: dict[str, Any],
+        progress: Mapping[str, Any],
+        extra: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write weights, optimizer states and progress, then put them in the place of the last."""
+        """Write a state beside the last one, or none at all.
+
+        Args:
+            model: Its weights are written.
+            optimizers: Their states are written; learning rates are the caller's affair.
+            progress: What JSON can hold.
+            extra: Further tensors, on the CPU.
+
+        Raises:
+            OSError: There is no room, or the like; the last state is as it was.
+            SafetensorError: Likewise.
+        """
         weights = _unshared(model.state_dict(), keep=self._writes)
         tensors = _optimizer_tensors(optimizers, keep=self._writes)
         if not self._writes:
             return
-        fresh = self._folder.with_name(self._folder.name + ".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file(weights, fresh / "model.safetensors")
-        save_file(tensors, fresh / "optimizers.safetensors")
-        (fresh / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
-        for path in fresh.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        if self._folder.exists():
-            shutil.rmtree(self._old, ignore_errors=True)
-            self._folder.rename(self._old)
-        fresh.rename(self._folder)
-        shutil.rmtree(self._old, ignore_errors=True)
+        parts = {
+            "model.": weights,
+            "optimizers.": tensors,
+            "random.": random_state(),
+            "extra.": extra or {},
+        }
+        everything = {
+            prefix + name: t for prefix, part in parts.items() for name, t in part.items()
+        }
+        self._read = None
+        self._files.write(everything, progress)
 
     def load(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-        """Put the saved state into the model and the optimizers and return the progress.
+        """Put the last sound state into model, optimizers and the global random generators.
+
+        Returns:
+            Its progress.
 
         Raises:
-            UserError: A file is missing, damaged or of another model.
+            UserError: There is none, or it is of another model.
         """
+        saved = self._saved()
         try:
-            weights = load_file(self._newest() / "model.safetensors")
-            tensors = load_file(self._newest() / "optimizers.safetensors")
-            progress = self.progress()
+            weights = _part(saved.tensors, "model.")
             own = model.state_dict()
             parts = {n: cut_like(w, own[n]) if n in own else w for n, w in weights.items()}
             missing, unexpected = model.load_state_dict(parts, strict=False)
             needed = set(missing) & set(_names(own))
             if unexpected or needed:
                 raise KeyError(", ".join([*unexpected, *needed][:3]))
-            _restore_optimizers(optimizers, tensors)
-        except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+            _restore_optimizers(optimizers, _part(saved.tensors, "optimizers."))
+            restore_random_state(_part(saved.tensors, "random."))
+        except (ValueError, LookupError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0][:200]
             raise UserError(
-                f"{self._folder} cannot be resumed from ({reason}). "
+                f"{saved.path} cannot be resumed from ({reason}). "
                 "Give the folder of a run with the same settings, or start anew in another folder."
             ) from error
-        return progress
+        self._read = None
+        return saved.progress
 
-    def _newest(self) -> Path:
-        """Return the folder, or the one before it if a save ended between its two renames."""
-        return self._folder if self._folder.exists() else self._old
+    def _saved(self) -> Saved:
+        """Return the last sound state; kept until it is loaded, so that it is read once."""
+        if self._read is None:
+            self._read = self._files.read(report=self._writes)
+        return self._read
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def gather(tensor: Tensor) -> Tensor:

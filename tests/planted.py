@@ -105,6 +105,18 @@ class PlantedRewardModel:
             scores.append(4 + 0.5 * noise[-1, 1] - gain[chosen].sum())
         return np.array(scores, dtype=np.float32)
 
+    def token_log_likelihood(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Spread the score over the tokens; each token has noise of its own for each chunk."""
+        tokens = []
+        for window, chosen in zip(windows, expanded, strict=True):
+            rng = np.random.default_rng([len(window.key), *window.key.encode()])
+            noise = rng.normal(size=(len(window.output_ids), window.num_chunks)) @ chosen
+            score = self.log_perplexity([window], chosen[None])[0]
+            tokens.append((-score + 0.3 * (noise - noise.mean())).astype(np.float32))
+        return tokens
+
 
 def planted_problem(budget: int = 4, **options: object) -> ExpansionProblem:
     """Return the task as a problem; ``options`` are those of ``PlantedWindows``."""

@@ -59,6 +59,9 @@ class Losses:
         if "/loss/" in tag:
             self.values.append(scalar_value)
 
+    def position(self) -> dict[str, int]:
+        return {}
+
 
 class StoppedError(Exception):
     """Stands for a kill."""

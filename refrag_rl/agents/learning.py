@@ -14,7 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from refrag_rl.agents import arguments
+from refrag_rl.agents.demonstrations import warm_start as imitate_oracle
+from refrag_rl.agents.loading import find_policy
 from refrag_rl.agents.monitor import Monitor
+from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, Selector, VectorView
 from refrag_rl.errors import UserError
@@ -22,6 +25,9 @@ from refrag_rl.observation import Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
 LearningRateSchedule = Literal["constant", "linear"]
+
+IMITATION = "imitation"
+"""The ``warm_start`` that is no folder."""
 
 
 @dataclass
@@ -52,6 +58,10 @@ class LearningAgent(ABC):
     Args:
         policy: Options of ``PointerConfig`` by name, without ``embedding_size``, which the
             environment gives; None: the defaults.
+        warm_start: What the policy starts from: ``imitation``, some imitation of the oracle that
+            comes first (``refrag_rl.agents.demonstrations``); a run folder or policy folder; or
+            None, nothing.
+        warm_start_rewards: Sets scored by the imitation; they count as training rewards.
         total_rewards: Selections scored in training, after which it ends.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant``, or ``linear``: falls to zero over the training.
@@ -72,6 +82,8 @@ class LearningAgent(ABC):
         self,
         *,
         policy: Mapping[str, Any] | None,
+        warm_start: str | None,
+        warm_start_rewards: int,
         total_rewards: int,
         learning_rate: float,
         learning_rate_schedule: str,
@@ -85,6 +97,15 @@ class LearningAgent(ABC):
         # Checked before anything is loaded; the true width comes with the environment.
         PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
+        self.warm_start = _warm_start(warm_start)
+        self.warm_start_rewards = arguments.whole_number(
+            "warm_start_rewards", warm_start_rewards, at_least=0
+        )
+        if self.warm_start == IMITATION and self.warm_start_rewards >= self.total_rewards:
+            raise UserError(
+                f"agent.warm_start_rewards={warm_start_rewards} leaves none of "
+                f"agent.total_rewards={total_rewards} to learn from; give fewer"
+            )
         self.learning_rate = arguments.number("learning_rate", learning_rate, above=0)
         self.learning_rate_schedule = arguments.one_of(
             "learning_rate_schedule", learning_rate_schedule, ("constant", "linear")
@@ -117,7 +138,18 @@ class LearningAgent(ABC):
         self._trained().save(directory)
 
     def load(self, directory: str | Path) -> None:
-        """Take over the policy of a folder; ``learn`` goes on from it. See ``Agent.load``."""
+        """Take over the policy of a folder; ``learn`` goes on from it. See ``Agent.load``.
+
+        Raises:
+            UserError: The folder holds no policy, or ``warm_start`` names another one.
+        """
+        if isinstance(self.warm_start, Path):
+            raise UserError(
+                f"agent.warm_start={self.warm_start} and start_from={directory}: give one of them"
+            )
+        self._take_over(directory)
+
+    def _take_over(self, directory: str | Path) -> None:
         self.selector = PolicySelector.load(directory)
         self.selector.policy.to(self.device)
 
@@ -128,6 +160,8 @@ class LearningAgent(ABC):
 
     def _start(self, embedding_size: int) -> PointerPolicy:
         """Return the policy to train: the one loaded, or a new one of this seed."""
+        if self.selector is None and isinstance(self.warm_start, Path):
+            self._take_over(self.warm_start)
         if self.selector is None:
             options = {**self.policy_options, "embedding_size": embedding_size}
             # Initial weights come from torch's global generator; leave it as it was found.
@@ -140,13 +174,30 @@ class LearningAgent(ABC):
                 f"the policy loaded reads chunk embeddings of width "
                 f"{self.selector.policy.config.embedding_size}, this REFRAG gives {embedding_size}"
             )
+        # Whoever trained it before: from here on it is this agent's.
+        self.selector.agent = self.selector.name = self.name
         return self.selector.policy
 
     def _begin(
-        self, monitor: Monitor, policy: PointerPolicy, optimizer: torch.optim.Optimizer
+        self,
+        monitor: Monitor,
+        problem: Problem,
+        policy: PointerPolicy,
+        optimizer: torch.optim.Optimizer,
     ) -> Training:
-        """Return the training, where it begins or where the monitor kept it."""
+        """Return the training, where it begins (after its warm start) or where it was kept."""
         progress = monitor.restore(policy, optimizer)
+        stop_at_non_finite(optimizer)
+        if not progress and self.warm_start == IMITATION:
+            scored = imitate_oracle(
+                policy, problem, self.warm_start_rewards, self.seed, self.max_grad_norm
+            )
+            if scored >= self.total_rewards:
+                raise UserError(
+                    f"the warm start scored {scored} sets, in whole updates, of "
+                    f"agent.total_rewards={self.total_rewards}; give more"
+                )
+            progress = {"done": scored}
         training = Training(policy, optimizer, progress.get("update", 0), progress.get("done", 0))
         facts = {"seed": self.seed, "training_rewards": training.done}
         self._trained().training.update(facts)
@@ -161,6 +212,29 @@ class LearningAgent(ABC):
         if self.learning_rate_schedule == "constant":
             return self.learning_rate
         return self.learning_rate * max(0.0, 1 - done / self.total_rewards)
+
+    def _greedy_figures(
+        self,
+        problem: Problem,
+        indices: NDArray[np.int64],
+        budgets: NDArray[np.int64],
+        monitor: Monitor,
+        rng: np.random.Generator,
+    ) -> tuple[dict[str, float], NDArray[np.bool_]]:
+        """Return what the policy as it is now would be rewarded with, and its sets (B, L).
+
+        For agents whose training scores other sets than the policy's own.
+        """
+        expanded = self.select(problem.observe(indices, budgets), budgets, rng)
+        rewards = problem.rewards(indices, expanded)
+        few = slice(self.reference_windows)
+        figures = difference_to_reference(
+            problem, monitor.reference, indices[few], budgets[few], rewards[few], rng
+        )
+        figures["reward/mean"] = float(rewards.mean())
+        # Scored a moment ago: this is read from the reward model's cache.
+        figures["reward/log_perplexity"] = float(problem.log_perplexity(indices, expanded).mean())
+        return figures, expanded
 
     def _report(self, monitor: Monitor, training: Training, scalars: Mapping[str, float]) -> None:
         """Tell the monitor of an update; evaluate and keep the state where that is due."""
@@ -220,6 +294,18 @@ class Stopwatch:
 
     def __exit__(self, *exception: object) -> None:
         self.seconds += time.perf_counter() - self._started
+
+
+def _warm_start(given: object) -> str | Path | None:
+    """Return ``IMITATION``, the policy folder that the user named, or None."""
+    if given is None or given == IMITATION:
+        return IMITATION if given else None
+    folder = find_policy(given) if isinstance(given, str | Path) else None
+    if folder is None:
+        raise UserError(
+            f"agent.warm_start={given!r}: give {IMITATION}, null, or a run or policy folder"
+        )
+    return folder
 
 
 def _device(device: object) -> torch.device:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from refrag_rl.observation import Observation
-from refrag_rl.policies.plackett_luce import expanded_from, greedy
-from refrag_rl.policies.pointer import PointerPolicy, as_tensors
+from refrag_rl.policies.plackett_luce import expanded_from
+from refrag_rl.policies.pointer import PointerPolicy, TensorObservation, as_tensors
+from refrag_rl.policies.selections import greedy
 from refrag_rl.policies.storage import (
     StoredPolicy,
     check_embedding_size,
@@ -25,7 +27,7 @@ ROWS_AT_ONCE = 256
 
 
 class PolicySelector:
-    """Expands the chunks of highest logit: the most probable selection of a policy.
+    """Expands the chunks of highest logit: the most probable selection of a policy, pick by pick.
 
     Args:
         policy: The network, on the device where it shall run.
@@ -46,12 +48,36 @@ class PolicySelector:
         self.name = agent if name is None else name
         self.training = dict(training or {})
 
-    def logits(self, observation: Observation, budget: NDArray[np.int64]) -> torch.Tensor:
-        """Return the policy's logits, (B, L), on the CPU, without gradient.
+    def logits(self, observation: Observation, budget: NDArray[np.int64]) -> Tensor:
+        """Return the policy's logits before the first pick, (B, L), on the CPU, without gradient.
 
         Raises:
             UserError: The policy was trained for another embedding width.
         """
+        return self._in_pieces(self.policy, observation, budget)
+
+    def select(
+        self, observation: Observation, budget: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return the chunks to expand, (B, L) bool; see ``Selector.select``. ``rng`` is not used.
+
+        Raises:
+            UserError: The policy was trained for another embedding width.
+        """
+
+        def expand(rows: TensorObservation, budgets: Tensor) -> Tensor:
+            return expanded_from(greedy(self.policy, rows, budgets), rows["chunk_mask"].shape[-1])
+
+        expanded: NDArray[np.bool_] = self._in_pieces(expand, observation, budget).numpy()
+        return expanded
+
+    def _in_pieces(
+        self,
+        function: Callable[[TensorObservation, Tensor], Tensor],
+        observation: Observation,
+        budget: NDArray[np.int64],
+    ) -> Tensor:
+        """Return what a function of observation and budgets gives, (B, L), piece by piece."""
         given = observation["chunk_embeddings"].shape[-1]
         check_embedding_size(self.policy.config.embedding_size, given, self.name)
         device = next(self.policy.parameters()).device
@@ -62,20 +88,8 @@ class PolicySelector:
             for start in range(0, len(budgets), ROWS_AT_ONCE):
                 rows = slice(start, start + ROWS_AT_ONCE)
                 piece = {name: tensor[rows] for name, tensor in tensors.items()}
-                pieces.append(self.policy(piece, budgets[rows]).cpu())
+                pieces.append(function(piece, budgets[rows]).cpu())
         return torch.cat(pieces)
-
-    def select(
-        self, observation: Observation, budget: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.bool_]:
-        """Return the chunks to expand, (B, L) bool; see ``Selector.select``. ``rng`` is not used.
-
-        Raises:
-            UserError: The policy was trained for another embedding width.
-        """
-        logits = self.logits(observation, budget)
-        order = greedy(logits, torch.from_numpy(np.asarray(budget, dtype=np.int64)))
-        return expanded_from(order, logits.shape[-1]).numpy()
 
     def save(self, directory: str | Path) -> None:
         """Write ``policy.json`` and ``policy.safetensors`` to a folder."""

@@ -83,6 +83,8 @@ class Ppo(LearningAgent):
 
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
+        warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
+        warm_start_rewards: Sets scored by the imitation that comes first.
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this
             times the mean budget over the number of environments, but no less than the longest
@@ -116,6 +118,8 @@ class Ppo(LearningAgent):
         self,
         *,
         policy: Mapping[str, Any] | None = None,
+        warm_start: str | None = None,
+        warm_start_rewards: int = 1_000,
         total_rewards: int = 4_000,
         episodes_per_update: int = 128,
         minibatches: int = 1,
@@ -136,6 +140,8 @@ class Ppo(LearningAgent):
     ) -> None:
         super().__init__(
             policy=policy,
+            warm_start=warm_start,
+            warm_start_rewards=warm_start_rewards,
             total_rewards=total_rewards,
             learning_rate=learning_rate,
             learning_rate_schedule=learning_rate_schedule,
@@ -167,7 +173,7 @@ class Ppo(LearningAgent):
         model = self._make_model(env)
         assert model.env is not None
         recorder = EpisodeRecorder()
-        training = self._begin(monitor, self._trained().policy, model.policy.optimizer)
+        training = self._begin(monitor, problem, self._trained().policy, model.policy.optimizer)
         while training.done < self.total_rewards:
             rng = self._rng(training)
             # SB3 draws from the global generators.

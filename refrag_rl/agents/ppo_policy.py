@@ -14,6 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from refrag_rl.errors import NotFiniteError
 from refrag_rl.policies.pointer import PointerPolicy
 
 LOWEST_LOGIT = -1e8
@@ -35,9 +36,16 @@ class PointerExtractor(BaseFeaturesExtractor):
         self.pointer = pointer
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Return the logits and, last, the value, (B, L + 1)."""
+        """Return the logits and, last, the value, (B, L + 1).
+
+        Raises:
+            NotFiniteError: One of them is NaN or infinite, from weights that are too large.
+        """
         logits, value = self.pointer.logits_and_value(observations)
-        return torch.cat([logits.clamp(min=LOWEST_LOGIT), value.unsqueeze(-1)], dim=-1)
+        latent = torch.cat([logits.clamp(min=LOWEST_LOGIT), value.unsqueeze(-1)], dim=-1)
+        if not torch.isfinite(latent).all():
+            raise NotFiniteError("a logit or value of the policy is NaN or infinite")
+        return latent
 
 
 class Logits(nn.Module):

@@ -5,6 +5,7 @@ The three views of the environment and the agents that select all chunks in one 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +15,15 @@ from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec
 from refrag_rl.envs.features import chunk_features
+from refrag_rl.envs.finite import require_finite
 from refrag_rl.envs.options import BaselineName, RewardName, check_choice
 from refrag_rl.envs.reward_model import RewardModel
 from refrag_rl.errors import UserError
-from refrag_rl.lru_cache import LruCache
+from refrag_rl.lru_cache import Entries, LruCache
 from refrag_rl.observation import Observation
+
+LAST_SCORED = 1024
+"""Windows that a problem remembers to have scored."""
 
 
 class _Observed(NamedTuple):
@@ -48,7 +53,12 @@ class ExpansionProblem:
             become comparable; with a heuristic, the gain over it is what is optimised. Or ``none``.
         cache_windows: How many windows keep their observation in memory.
 
+    Attributes:
+        last_scored: Keys of the windows scored last, the newest last; for messages about an update
+            that went wrong. May be emptied.
+
     Raises:
+        NotFiniteError: Of the methods that score or observe: a value is NaN or infinite.
         UserError: There are no windows, or an option has an unknown or impossible value.
     """
 
@@ -75,6 +85,7 @@ class ExpansionProblem:
         self._observed: LruCache[_Observed] = LruCache(cache_windows)
         # (baseline, window, budget) -> log-perplexity; the budget of "compressed" is 0.
         self._baselines: dict[tuple[str, int, int], np.float32] = {}
+        self.last_scored: deque[str] = deque(maxlen=LAST_SCORED)
         self._set_options(budget, reward, reward_baseline)
 
     def _set_options(
@@ -116,6 +127,13 @@ class ExpansionProblem:
         """Forget all that the reward model said; its own caches stay as they are."""
         self._observed.clear()
         self._baselines.clear()
+
+    def caches(self) -> dict[str, Entries]:
+        """Return what ``clear`` forgets, by name; see ``ScoreCaches``."""
+        return {
+            "observed": (self._observed.entries, _Observed),
+            "baselines": (self._baselines, np.float32),
+        }
 
     def __len__(self) -> int:
         """Return how many windows there are."""
@@ -193,15 +211,21 @@ class ExpansionProblem:
             ValueError: A padding chunk is expanded, or the shapes do not fit.
             UserError: There is no such window.
         """
-        windows = self._windows(self._check(indices))
-        expanded = np.asarray(expanded, dtype=bool)
-        if expanded.shape != (len(windows), self.num_chunks):
-            raise ValueError(
-                f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
-            )
-        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
-            raise ValueError("A padding chunk cannot be expanded.")
-        return self.reward_model.log_perplexity(windows, expanded)
+        windows, expanded = self._check_sets(indices, expanded)
+        self.last_scored.extend(window.key for window in windows)
+        scores = self.reward_model.log_perplexity(windows, expanded)
+        require_finite("the log-perplexity", scores, windows)
+        return scores
+
+    def token_log_likelihood(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Return the log-likelihood of each output token, ``B`` arrays of (o,), nats.
+
+        Arguments and errors as ``log_perplexity``; for the bounds that see the output.
+        """
+        windows, expanded = self._check_sets(indices, expanded)
+        return self.reward_model.token_log_likelihood(windows, expanded)
 
     def compressed_log_perplexity(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Return the log-perplexity of the outputs with nothing expanded, (B,), nats per token."""
@@ -303,6 +327,20 @@ class ExpansionProblem:
             )
         return [int(index) for index in asked.reshape(-1)]
 
+    def _check_sets(
+        self, indices: ArrayLike, expanded: NDArray[np.bool_]
+    ) -> tuple[list[Window], NDArray[np.bool_]]:
+        """Return the windows and their sets, or raise as ``log_perplexity`` says."""
+        windows = self._windows(self._check(indices))
+        expanded = np.asarray(expanded, dtype=bool)
+        if expanded.shape != (len(windows), self.num_chunks):
+            raise ValueError(
+                f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
+            )
+        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
+            raise ValueError("A padding chunk cannot be expanded.")
+        return windows, expanded
+
     def _windows(self, indices: list[int]) -> list[Window]:
         return self._window_cache.collect(
             indices, indices, lambda missing: [self.windows[index] for index in missing]
@@ -314,6 +352,9 @@ class ExpansionProblem:
         chunks, prompts = model.chunk_embeddings(windows), model.prompt_embeddings(windows)
         log_perplexity = model.chunk_log_perplexity(windows)
         observed = []
+        require_finite("a chunk's embedding", chunks, windows)
+        require_finite("the prompt's embedding", prompts, windows)
+        require_finite("a chunk's log-perplexity", log_perplexity, windows)
         for row, window in enumerate(windows):
             if not window.chunk_mask.any():
                 raise ValueError(f"Window {window.key} has no chunk that holds text.")

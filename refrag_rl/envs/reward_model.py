@@ -42,3 +42,12 @@ class RewardModel(Protocol):
             expanded: (B, L) bool, the chunks left as tokens.
         """
         ...
+
+    def token_log_likelihood(
+        self, windows: Sequence[Window], expanded: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Return the log-likelihood of each output token, ``B`` arrays of (o,), nats.
+
+        Only the oracle asks for it; training does not. Arguments as ``log_perplexity``.
+        """
+        ...

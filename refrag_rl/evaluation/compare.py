@@ -6,6 +6,8 @@
 3. The best heuristic of a cell is the one with the lowest mean over the cell's windows.
 4. Reference rows, one a domain, are no selection: ``no_context``, ``last_tokens`` (the last ``s/k``
    tokens of the context), ``compressed`` (nothing expanded), ``full_context`` (all expanded).
+5. With an oracle, its bounds are rows too, marked by ``sees_output``, and each selection says which
+   share of the gap between ``random`` and them it closes.
 """
 
 from __future__ import annotations
@@ -17,15 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.evaluation.gap import NO_SHARES, gap_shares
 from refrag_rl.evaluation.interfaces import (
     REFERENCES,
+    Bound,
     Column,
     PlainDecoder,
     Row,
     ScoredProblem,
     Selector,
+    WindowScore,
 )
-from refrag_rl.evaluation.statistics import Interval, bootstrap_mean, resampling_unit
+from refrag_rl.evaluation.multiplicity import adjust_p_values
+from refrag_rl.evaluation.statistics import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_p_value,
+    resampling_unit,
+)
 
 ALL_DOMAINS = "all"
 
@@ -35,13 +46,15 @@ Scores = NDArray[np.float64]
 class Comparator:
     """Compares selectors on the windows of a problem, again and again in the course of a training.
 
-    Heuristics and references do not change, so they are scored at the first comparison only.
+    Heuristics, references and the oracle do not change, so they are scored at the first comparison
+    only.
 
     Args:
         problem: Windows and their log-perplexity under the frozen decoder.
         decoder: Reads the references that hold no chunks.
         heuristics: Selectors that the others are compared with.
         columns: Budgets that are compared.
+        oracle: Bounds to compare with; dear: see ``refrag_rl.agents.oracle``.
         seed: Of the random selectors and of the bootstrap.
         resamples: Of the bootstrap.
         batch_size: Windows scored in one call.
@@ -57,6 +70,7 @@ class Comparator:
         heuristics: Sequence[Selector],
         columns: Sequence[Column],
         *,
+        oracle: Bound | None = None,
         seed: int = 0,
         resamples: int = 5000,
         batch_size: int = 64,
@@ -68,6 +82,7 @@ class Comparator:
         self.decoder = decoder
         self.heuristics = list(heuristics)
         self.columns = list(columns)
+        self.oracle = oracle
         self.seed = seed
         self.resamples = resamples
         self.batch_size = batch_size
@@ -76,11 +91,15 @@ class Comparator:
         self._domains = np.array([window.domain for window in windows])
         self._references: dict[str, Scores] = {}
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
+        self._bounds: dict[tuple[str, int], Scores] = {}
+        self._compared: dict[tuple[str, int], Scores] = {}
 
     def reports(self, selectors: int) -> int:
         """Return how often ``compare`` will report progress, given that many selectors."""
         if not self._heuristic_scores:
             selectors += len(self.heuristics)
+        if self.oracle is not None and not self._bounds:
+            selectors += 1
         return selectors * len(self.columns) + (0 if self._references else len(REFERENCES))
 
     def compare(
@@ -95,20 +114,43 @@ class Comparator:
             progress: Called with the name of what was just scored.
 
         Returns:
-            Rows: per domain the references, then per budget the selectors and the heuristics.
+            Rows: per domain the references, then per budget the selectors, the heuristics and the
+            oracle's bounds.
 
         Raises:
             ValueError: Two selectors have one name.
         """
-        names = [selector.name for selector in (*selectors, *self.heuristics)]
+        bounds = [] if self.oracle is None else self.oracle.names
+        names = [*(selector.name for selector in (*selectors, *self.heuristics)), *bounds]
         if len(set(names)) < len(names):
             raise ValueError(f"two selectors have the same name: {', '.join(names)}")
         if not self._references:
             self._references = self._score_references(progress)
         if not self._heuristic_scores:
             self._heuristic_scores = self._score(self.heuristics, progress)
-        scores = self._score(selectors, progress) | self._heuristic_scores
-        return [row for domain in self._domain_names() for row in self._rows(domain, scores)]
+        if self.oracle is not None and not self._bounds:
+            self._bounds = self._score_bounds(self.oracle, progress)
+        scores = self._score(selectors, progress) | self._heuristic_scores | self._bounds
+        self._compared = scores
+        rows = [row for domain in self._domain_names() for row in self._rows(domain, scores)]
+        adjust_p_values(rows)
+        return rows
+
+    def window_scores(self) -> list[WindowScore]:
+        """Return what the last comparison found on each window, references left out."""
+        return [
+            WindowScore(
+                selector=name,
+                budget=self.columns[position].chunks,
+                compression_rate=self.columns[position].compression_rate,
+                window=window.key,
+                document=window.document_id,
+                domain=window.domain,
+                log_perplexity=float(score),
+            )
+            for (name, position), scores in self._compared.items()
+            for window, score in zip(self._windows, scores, strict=True)
+        ]
 
     def _domain_names(self) -> list[str]:
         names = sorted(set(self._domains.tolist()))
@@ -172,6 +214,22 @@ class Comparator:
             )
         return self.problem.log_perplexity(indices, expanded)
 
+    def _score_bounds(
+        self, oracle: Bound, progress: Callable[[str], None]
+    ) -> dict[tuple[str, int], Scores]:
+        scores = {}
+        for position, column in enumerate(self.columns):
+            parts = [
+                oracle.log_perplexity(
+                    batch, column.chunks_of(self.problem.chunk_masks(batch).sum(axis=1))
+                )
+                for batch in self._batches()
+            ]
+            for name in oracle.names:
+                scores[name, position] = np.concatenate([part[name] for part in parts])
+            progress(oracle.names[0])
+        return scores
+
     def _rows(self, domain: str, scores: dict[tuple[str, int], Scores]) -> Iterator[Row]:
         mask = (self._domains == domain) | (domain == ALL_DOMAINS)
         for name, values in self._references.items():
@@ -180,7 +238,7 @@ class Comparator:
         for position, column in enumerate(self.columns):
             best = self._best_heuristic(mask, position)
             for name in dict.fromkeys(name for name, _ in scores):
-                yield self._row(
+                row = self._row(
                     name,
                     domain,
                     mask,
@@ -189,6 +247,21 @@ class Comparator:
                     scores[name, position],
                     best,
                 )
+                if self.oracle is not None:
+                    row["sees_output"] = name in self.oracle.names
+                    bounds = [self._bounds[bound, position] for bound in self.oracle.names]
+                    row |= gap_shares(
+                        scores[name, position][mask],
+                        scores["random", position][mask] if self._has_random() else None,
+                        [bound[mask] for bound in bounds],
+                        self._document_ids[mask].tolist(),
+                        seed=self.seed,
+                        resamples=self.resamples,
+                    )
+                yield row
+
+    def _has_random(self) -> bool:
+        return any(heuristic.name == "random" for heuristic in self.heuristics)
 
     def _best_heuristic(self, mask: NDArray[np.bool_], position: int) -> Scores | None:
         candidates = [self._heuristic_scores[h.name, position] for h in self.heuristics]
@@ -206,7 +279,12 @@ class Comparator:
     ) -> Row:
         document_ids = self._document_ids[mask].tolist()
         level = self._interval(values[mask], document_ids)
-        delta = None if best is None else self._interval((values - best)[mask], document_ids)
+        delta, p_value = None, None
+        if best is not None:
+            delta = self._interval((values - best)[mask], document_ids)
+            p_value = bootstrap_p_value(
+                (values - best)[mask], document_ids, seed=self.seed, resamples=self.resamples
+            )
         return Row(
             selector=name,
             domain=domain,
@@ -221,7 +299,11 @@ class Comparator:
             delta_to_best_heuristic=None if delta is None else delta.mean,
             delta_ci_low=None if delta is None else delta.low,
             delta_ci_high=None if delta is None else delta.high,
+            delta_p_value=p_value,
+            delta_p_holm=None,
+            sees_output=False,
             resampled=resampling_unit(document_ids),
+            **NO_SHARES,
         )
 
     def _interval(self, values: Scores, document_ids: Sequence[str]) -> Interval:

@@ -67,6 +67,22 @@ class PlainDecoder(Protocol):
         ...
 
 
+class Bound(Protocol):
+    """What evaluation knows of ``refrag_rl.agents.oracle.Oracle``: what no selector can beat.
+
+    Attributes:
+        names: Of its rows: the bound as it is, and corrected for what it fits to noise.
+    """
+
+    names: tuple[str, str]
+
+    def log_perplexity(
+        self, indices: NDArray[np.int64], budgets: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return (B,) nats per token for each name, of windows (B,) with budgets (B,)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the comparison.
@@ -101,7 +117,20 @@ class Row(TypedDict):
             best heuristic. ``None`` in reference rows and where no heuristic was compared.
         delta_ci_low: Lower end of its 95 % interval.
         delta_ci_high: Upper end.
+        delta_p_value: Two-sided, of a mean difference of 0; ``None`` as the interval.
+        delta_p_holm: The same, adjusted by Holm's method over all cells (domain and budget) of
+            this selector in the comparison: below 0.05 in several cells, the difference is there
+            in every one of them.
+        sees_output: Whether the row is a bound that chose by the output itself: no competitor.
         resampled: What the intervals are bootstrapped over.
+        gap_closed: Share of the gap between ``random`` (0) and the oracle (1) that the selector
+            closes, ratio of means; negative where it is worse than random. ``None`` where there is
+            no gap, and, like all keys below, where no oracle was compared with.
+        gap_closed_low: Lower end of its 95 % interval; ``None`` where it has none.
+        gap_closed_high: Upper end.
+        gap_closed_split_half: The same against the oracle's split-half correction.
+        gap_closed_split_half_low: Lower end of its 95 % interval.
+        gap_closed_split_half_high: Upper end.
     """
 
     selector: str
@@ -117,4 +146,35 @@ class Row(TypedDict):
     delta_to_best_heuristic: float | None
     delta_ci_low: float | None
     delta_ci_high: float | None
+    delta_p_value: float | None
+    delta_p_holm: float | None
+    sees_output: bool
     resampled: Unit
+    gap_closed: float | None
+    gap_closed_low: float | None
+    gap_closed_high: float | None
+    gap_closed_split_half: float | None
+    gap_closed_split_half_low: float | None
+    gap_closed_split_half_high: float | None
+
+
+class WindowScore(TypedDict):
+    """One row of ``window_scores.parquet``: what differences and intervals are computed from.
+
+    Attributes:
+        selector: Name of the selector or of the bound.
+        budget: Expanded chunks in a full window.
+        compression_rate: Effective compression rate in a full window.
+        window: Key of the window.
+        document: The document it comes from.
+        domain: Of the document.
+        log_perplexity: Nats per token.
+    """
+
+    selector: str
+    budget: int
+    compression_rate: float
+    window: str
+    document: str
+    domain: str
+    log_perplexity: float

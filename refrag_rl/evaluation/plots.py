@@ -19,6 +19,8 @@ _MARKERS = "osD^v<>PX*hdp"
 def comparison_figure(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> Figure:
     """Draw one panel a domain: a line a selector with its intervals, references dashed.
 
+    A star marks the bounds that chose by the output itself.
+
     Args:
         rows: Rows of a comparison.
         highlighted: Selectors drawn thick and black, such as the policy just trained.
@@ -54,7 +56,7 @@ def _panel(axis: Axes, rows: list[Row], bold: set[str]) -> None:
             [_rate(row) * shift for row in points],
             [row["log_perplexity"] for row in points],
             yerr=[[_below(row) for row in points], [_above(row) for row in points]],
-            label=name,
+            label=f"{name}*" if points[0].get("sees_output") else name,
             color=colors.get(name, "black"),
             linewidth=2.5 if name in bold else 1.2,
             elinewidth=0.6,

@@ -1,4 +1,4 @@
-"""The files a comparison leaves: ``comparison.json``, ``comparison.csv``, ``comparison.png``."""
+"""The files a comparison leaves: ``comparison.json``, ``.csv``, ``.png``; the scores it is from."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from refrag_rl.evaluation.interfaces import Row
+from refrag_rl.atomic import replacing
+from refrag_rl.evaluation.interfaces import Row, WindowScore
 from refrag_rl.evaluation.plots import comparison_figure
 
 ROWS_FILE = "comparison.json"
 LAST_FILE = "comparison.png"
 """Written last: where it is, the comparison is complete."""
+
+SCORES_FILE = "window_scores.parquet"
 
 COLUMNS: tuple[str, ...] = tuple(Row.__annotations__)
 
@@ -34,4 +37,14 @@ def write_comparison(folder: Path, rows: Sequence[Row], highlighted: Iterable[st
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    comparison_figure(rows, highlighted).savefig(folder / LAST_FILE)
+    with replacing(folder / LAST_FILE) as fresh:
+        comparison_figure(rows, highlighted).savefig(fresh, format="png")
+
+
+def write_window_scores(folder: Path, scores: Sequence[WindowScore]) -> None:
+    """Write the scores of single windows, for statistics over several comparisons or seeds."""
+    # Imported here: only this file needs it, and it is large.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dict(score) for score in scores]), folder / SCORES_FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from rich.table import Table
@@ -14,6 +14,8 @@ from refrag_rl.evaluation.interfaces import REFERENCES, Row
 def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> list[Table]:
     """Return one table a domain: the references, then a section a budget.
 
+    Where an oracle was compared with, a second one follows: the shares of the gap to it.
+
     Args:
         rows: Rows of a comparison.
         highlighted: Selectors printed bold, such as the policy just trained.
@@ -22,18 +24,52 @@ def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> l
         Tables for ``rich.console.Console.print``. In a section, the lowest log-perplexity is first.
     """
     bold = set(highlighted)
-    return [_table(list(group), bold) for _, group in groupby(rows, key=lambda row: row["domain"])]
+    tables = []
+    for _, group in groupby(rows, key=lambda row: row["domain"]):
+        of_domain = list(group)
+        tables.append(_table(of_domain, bold))
+        if any(row.get("gap_closed") is not None for row in of_domain):
+            tables.append(_gap_table(of_domain, bold))
+    return tables
 
 
 def _table(rows: list[Row], bold: set[str]) -> Table:
     first = rows[0]
+    caption = (
+        f"{first['count']} windows of {first['documents']} documents; log-perplexity in nats "
+        f"per token, lower is better; 95 % intervals bootstrapped over {first['resampled']}; "
+        "differences window by window."
+    )
+    if any(_sees_output(row) for row in rows):
+        caption += " * chose by the output itself: a bound, not a selector."
+    table = _empty_table(f"{first['domain']}, {first['windows']} windows", caption)
+    table.add_column("log-perplexity", justify="right", no_wrap=True)
+    table.add_column("to best heuristic", justify="right", no_wrap=True)
+    for row in rows:
+        if row["selector"] in REFERENCES:
+            table.add_row(*_cells(row))
+    _add_sections(table, rows, bold, _cells)
+    return table
+
+
+def _gap_table(rows: list[Row], bold: set[str]) -> Table:
+    first = rows[0]
+    table = _empty_table(
+        f"{first['domain']}, {first['windows']} windows: share of the gap closed",
+        "0: random, 1: the oracle, which fits each output's noise too (raw), or corrected for that "
+        f"by halves of the output; 95 % intervals bootstrapped over {first['resampled']}.",
+    )
+    table.add_column("raw", justify="right", no_wrap=True)
+    table.add_column("split half", justify="right", no_wrap=True)
+    selectors = [row for row in rows if not _sees_output(row)]
+    _add_sections(table, selectors, bold, _gap_cells)
+    return table
+
+
+def _empty_table(title: str, caption: str) -> Table:
     table = Table(
-        title=Text(f"{first['domain']}, {first['windows']} windows"),
-        caption=Text(
-            f"{first['count']} windows of {first['documents']} documents; log-perplexity in nats "
-            f"per token, lower is better; 95 % intervals bootstrapped over {first['resampled']}; "
-            "differences window by window."
-        ),
+        title=Text(title),
+        caption=Text(caption),
         caption_justify="left",
         title_justify="left",
         pad_edge=False,
@@ -41,18 +77,27 @@ def _table(rows: list[Row], bold: set[str]) -> Table:
         box=None,
     )
     table.add_column("selector", overflow="fold", max_width=22)
-    table.add_column("log-perplexity", justify="right", no_wrap=True)
-    table.add_column("to best heuristic", justify="right", no_wrap=True)
-    references = [row for row in rows if row["selector"] in REFERENCES]
+    return table
+
+
+def _add_sections(
+    table: Table,
+    rows: Sequence[Row],
+    bold: set[str],
+    cells: Callable[[Row], tuple[Text, ...]],
+) -> None:
+    """Add a section for each budget, the lowest log-perplexity first."""
     selections = [row for row in rows if row["selector"] not in REFERENCES]
-    for row in references:
-        table.add_row(*_cells(row))
     for (rate, budget), group in groupby(selections, key=_column):
         table.add_section()
         table.add_row(Text(f"rate {rate:.3g}: {budget} expanded", style="italic"))
         for row in sorted(group, key=lambda row: row["log_perplexity"]):
-            table.add_row(*_cells(row), style="bold" if row["selector"] in bold else "")
-    return table
+            table.add_row(*cells(row), style="bold" if row["selector"] in bold else "")
+
+
+def _sees_output(row: Row) -> bool:
+    # Rows that an older release wrote do not say.
+    return row.get("sees_output", False)
 
 
 def _column(row: Row) -> tuple[float, int]:
@@ -64,7 +109,7 @@ def _column(row: Row) -> tuple[float, int]:
 def _cells(row: Row) -> tuple[Text, Text, Text]:
     # Text, not str: a selector's name is shown as it is, never read as markup.
     return (
-        Text(row["selector"]),
+        Text(row["selector"] + ("*" if _sees_output(row) else "")),
         Text(_with_interval(row["log_perplexity"], row["ci_low"], row["ci_high"], "")),
         Text(
             _with_interval(
@@ -72,6 +117,24 @@ def _cells(row: Row) -> tuple[Text, Text, Text]:
             )
         ),
     )
+
+
+def _gap_cells(row: Row) -> tuple[Text, Text, Text]:
+    raw = (row.get("gap_closed"), row.get("gap_closed_low"), row.get("gap_closed_high"))
+    corrected = (
+        row.get("gap_closed_split_half"),
+        row.get("gap_closed_split_half_low"),
+        row.get("gap_closed_split_half_high"),
+    )
+    return Text(row["selector"]), Text(_share(*raw)), Text(_share(*corrected))
+
+
+def _share(level: float | None, low: float | None, high: float | None) -> str:
+    if level is None:
+        return ""
+    if low is None or high is None:
+        return f"{level:.2f}"
+    return f"{level:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _with_interval(mean: float | None, low: float | None, high: float | None, sign: str) -> str:

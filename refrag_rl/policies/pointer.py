@@ -3,7 +3,8 @@
 1. REFRAG (arXiv 2509.01092, A.1): ``s = g({c_i})``, ``g`` a two-layer transformer over the chunk
    embeddings; ``s`` is computed once a context and masked as picks are made. With ``features=()``,
    ``prompt_token=False`` and ``budget_token=False`` this is that policy: it knows no positions.
-2. Departures, each an option: chunk features enter through two convolutions over neighbouring
+2. Departures, each an option: logits anew after each pick (the chunks expanded so far are marked in
+   the input); chunk features enter through two convolutions over neighbouring
    chunks (what a chunk is worth can hang on a match in the chunk before it, and attention without
    positions knows no neighbours); the prompt's embedding and the total budget are further input
    tokens.
@@ -41,6 +42,8 @@ class PointerConfig:
         features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
         prompt_token: Whether the prompt's embedding is one more input token.
         budget_token: Whether the total budget is one more input token.
+        logits: ``once`` a context, as the paper, or anew at ``each_pick``, from what is expanded so
+            far.
         width: Hidden size, a multiple of ``heads``.
         layers: Transformer layers.
         heads: Attention heads.
@@ -56,6 +59,7 @@ class PointerConfig:
     features: tuple[str, ...] = CHUNK_FEATURES
     prompt_token: bool = True
     budget_token: bool = True
+    logits: str = "once"
     width: int = 64
     layers: int = 2
     heads: int = 4
@@ -73,6 +77,8 @@ class PointerConfig:
         for name in ("prompt_token", "budget_token"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"policy {name}={getattr(self, name)!r}: give true or false")
+        if self.logits not in ("once", "each_pick"):
+            raise UserError(f"policy logits={self.logits!r}: choose from once, each_pick")
         if self.width % self.heads:
             raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
         if self.kernel % 2 == 0:
@@ -200,6 +206,8 @@ class PointerPolicy(nn.Module):
         )
         self.prompt_type = nn.Parameter(0.02 * torch.randn(width)) if config.prompt_token else None
         self.budget_in = nn.Linear(2, width) if config.budget_token else None
+        # As large as the other inputs: smaller, it takes long to be noticed.
+        self.expanded_type = nn.Parameter(torch.randn(width)) if self.reads_expanded else None
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, 1)
@@ -207,12 +215,17 @@ class PointerPolicy(nn.Module):
         nn.init.zeros_(self.output.bias)
         self.value_head = ValueHead(width)
 
+    @property
+    def reads_expanded(self) -> bool:
+        """Whether the logits depend on what is expanded so far."""
+        return self.config.logits == "each_pick"
+
     def encode(self, observation: TensorObservation, budget: Tensor) -> Tensor:
         """Return the chunks' hidden states, (B, L, w).
 
         Args:
             observation: ``chunk_embeddings``, ``chunk_mask``, and what the config asks for of
-                ``features`` and ``prompt_embedding``.
+                ``features``, ``prompt_embedding`` and ``expanded``.
             budget: (B,) total picks ``T'`` of the episode.
         """
         mask = observation["chunk_mask"].bool()
@@ -220,6 +233,8 @@ class PointerPolicy(nn.Module):
         if self.neighbours is not None:
             columns = feature_columns(observation["features"], mask, self.config.features)
             chunks = chunks + self.neighbours(columns, mask)
+        if self.expanded_type is not None:
+            chunks = chunks + observation["expanded"].float().unsqueeze(-1) * self.expanded_type
         tokens: list[Tensor] = []
         if self.prompt_type is not None:
             prompt = self.embedding_norm(observation["prompt_embedding"].float())
@@ -236,8 +251,10 @@ class PointerPolicy(nn.Module):
     def forward(self, observation: TensorObservation, budget: Tensor) -> Tensor:
         """Return the logits ``s`` of a batch of contexts, (B, L), ``-inf`` on padding chunks.
 
+        Chunks that are expanded already are not masked.
+
         Args:
-            observation: See ``encode``; what is expanded already is not read.
+            observation: See ``encode``.
             budget: (B,) total picks ``T'`` of the episode.
         """
         logits = self.output(self.encode(observation, budget)).squeeze(-1)
@@ -246,8 +263,9 @@ class PointerPolicy(nn.Module):
     def logits_and_value(self, observation: TensorObservation) -> tuple[Tensor, Tensor]:
         """Return the logits and the value of states inside episodes, (B, L) and (B,).
 
-        The total budget is what is left plus what is expanded: it, and with it the logits, stay the
-        same through an episode (but for picks spent on forbidden actions).
+        The total budget is what is left plus what is expanded: it stays the same through an episode
+        (but for picks spent on forbidden actions), and with it the logits where they are computed
+        once; contexts are then encoded once for all of their states.
 
         Args:
             observation: All keys of an ``Observation``; ``budget_left`` (B, 1).
@@ -255,10 +273,13 @@ class PointerPolicy(nn.Module):
         mask, expanded = observation["chunk_mask"].bool(), observation["expanded"].bool()
         budget_left = observation["budget_left"].float().reshape(mask.shape[0])
         budget = budget_left + expanded.sum(-1)
-        shared = shared_contexts(observation, budget)
-        contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
-        # Not by plain indexing, whose gradient is added up in any order by several threads.
-        hidden = self.encode(contexts, budget[shared.rows]).index_select(0, shared.context)
+        if self.reads_expanded:
+            hidden = self.encode(observation, budget)
+        else:
+            shared = shared_contexts(observation, budget)
+            contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
+            # Not by plain indexing, whose gradient is added up in any order by several threads.
+            hidden = self.encode(contexts, budget[shared.rows]).index_select(0, shared.context)
         logits = self.output(hidden).squeeze(-1)
         value = self.value_head(hidden, logits, mask, expanded, budget_left)
         return logits.masked_fill(~mask, -torch.inf), value

@@ -35,6 +35,7 @@ class Batch:
         name: Part of the mixture the batch comes from.
         prompt_weight: Weight of the loss of a prompt's token.
         chunk_texts: (B, L) text of each chunk; read by an encoder with a tokenizer of its own only.
+        keys: (B,) of the windows.
     """
 
     context_ids: Tensor
@@ -47,6 +48,7 @@ class Batch:
     name: str
     prompt_weight: float = 1.0
     chunk_texts: tuple[tuple[str, ...], ...] = ()
+    keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on a device."""
@@ -55,7 +57,7 @@ class Batch:
     def take(self, rows: slice) -> Batch:
         """Return the batch of some of the rows."""
         tensors = {name: getattr(self, name)[rows] for name in _TENSORS}
-        return replace(self, **tensors, chunk_texts=self.chunk_texts[rows])
+        return replace(self, **tensors, chunk_texts=self.chunk_texts[rows], keys=self.keys[rows])
 
     def scored_weight(self) -> float:
         """Return the sum of the weights of all tokens in the loss, the divisor of its mean."""
@@ -81,6 +83,7 @@ def reconstruction(windows: Sequence[Window]) -> Batch:
         context_weight=0.0,
         name=f"reconstruction-{num_chunks}",
         chunk_texts=tuple(window.chunk_texts for window in windows),
+        keys=tuple(window.key for window in windows),
     )
 
 
@@ -133,6 +136,7 @@ def stack(
         context_weight=context_weight,
         name=name,
         chunk_texts=tuple(window.chunk_texts for window in windows),
+        keys=tuple(window.key for window in windows),
     )
 
 

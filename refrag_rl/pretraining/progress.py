@@ -53,6 +53,10 @@ class Silent:
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Log nothing."""
 
+    def position(self) -> dict[str, int]:
+        """Return nothing: there are no event files."""
+        return {}
+
 
 class _Lines:
     """Prints a line every half minute, and one at the end of a stage."""

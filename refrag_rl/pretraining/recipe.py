@@ -88,7 +88,7 @@ class Recipe:
         self._run("language_modelling", first, self._batches.mixture)
         section = self._config.model
         from_scratch = section.refrag is None and not isinstance(section.encoder, str)
-        begun = compresses or (self._folder / "reconstruction").exists()
+        begun = compresses or Checkpoint(self._folder / "reconstruction").exists()
         if from_scratch and not begun:
             start_encoder(model)
         self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
@@ -167,6 +167,7 @@ class Recipe:
                 max_gradient_norm=config.max_gradient_norm,
                 log_every=config.log_every,
                 save_every=config.save_every,
+                keep=config.keep,
                 validate_every=config.validate_every,
                 accumulate=stage.accumulate,
             ),

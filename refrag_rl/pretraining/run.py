@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from accelerate import Accelerator
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.tensorboard import SummaryWriter
 from transformers.utils import logging
 
+from refrag_rl.atomic import write_text
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
+from refrag_rl.event_files import ResumableWriter
+from refrag_rl.going_on import saying_how_to_go_on
 from refrag_rl.modeling.checkpoint import save_refrag
 from refrag_rl.pretraining.allocator import keep_large_blocks
 from refrag_rl.pretraining.assembly import decoder_tokenizer
@@ -24,19 +28,27 @@ from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import batch_size, load_documents
 from refrag_rl.pretraining.processes import build_accelerator
 from refrag_rl.pretraining.progress import Silent, show_stages
-from refrag_rl.pretraining.recipe import Recipe
+from refrag_rl.pretraining.recipe import STAGES, Recipe
 from refrag_rl.pretraining.settings import PretrainConfig
 from refrag_rl.pretraining.trainer import Progress, Scalars
 from refrag_rl.pretraining.validation import Validation
-from refrag_rl.run_folder import describe_circumstances
+from refrag_rl.run_folder import CONFIG_FILE, describe_circumstances
+from refrag_rl.run_lock import LOCK_FILE, hold
+from refrag_rl.training_state import Checkpoint, require_fields
+
+CHANGEABLE = ("keep",)
+"""Settings that a run may be gone on with changed."""
 
 
 def run_pretraining(config: DictConfig) -> None:
     """Pre-train as the config says, from where the run in ``output`` was left.
 
     Raises:
-        UserError: There is no text, a setting cannot be used, or ``output`` holds a run with
-            another config.
+        FullDiskError: There is no room left; the last checkpoint is intact.
+        NotFiniteError: A loss, a gradient or a weight is NaN or infinite.
+        StoppedError: Ctrl-C or SIGTERM; the state is kept.
+        UserError: There is no text, a setting cannot be used, ``output`` holds a run with another
+            config, or a run that is under way.
     """
     # transformers says at each start that a faster kernel for convolutions exists, for GPUs only.
     logging.set_verbosity_error()
@@ -54,7 +66,7 @@ def run_pretraining(config: DictConfig) -> None:
     validation_documents = load_documents(settings.data, "validation")
     # The main process makes the run's folder and the tokenizer; the others find them.
     with accelerator.main_process_first():
-        _claim(folder, OmegaConf.to_yaml(config))
+        _claim(folder, OmegaConf.to_yaml(config), main=main)
         tokenizer = decoder_tokenizer(settings, train_documents, folder / "tokenizer")
     train = TokenizedCorpus(train_documents, tokenizer)
     validation = TokenizedCorpus(validation_documents, tokenizer)
@@ -66,7 +78,10 @@ def run_pretraining(config: DictConfig) -> None:
         writer: Scalars = Silent()
         show: Progress = Silent()
         if main:
-            writer = cast(Scalars, open_until_end.enter_context(SummaryWriter(str(folder))))
+            last = partial(_last_checkpoint, folder)
+            open_until_end.enter_context(saying_how_to_go_on(_same_command(accelerator), last))
+            curves = ResumableWriter(folder, _last_position(folder))
+            writer = cast(Scalars, open_until_end.enter_context(closing(curves)))
             show = open_until_end.enter_context(show_stages())
         recipe = Recipe(
             settings,
@@ -79,8 +94,8 @@ def run_pretraining(config: DictConfig) -> None:
             show=show,
         )
         recipe.run()
-    if main:
-        _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
+        if main:
+            _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
     accelerator.end_training()
 
 
@@ -102,7 +117,7 @@ def _finish(
         with_chunks=True,
         with_texts=not chunk_tokenizer.is_shared,
     )(lambda batch: mixed_loss(model, batch.to(model.device), chunk_tokenizer))
-    (folder / "metrics.json").write_text(json.dumps(dict(figures), indent=2), encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(dict(figures), indent=2))
     model.bfloat16()
     card = model_card(
         name=folder.name,
@@ -123,22 +138,62 @@ def _finish(
     print(f"model: {folder / 'model'}  (use it with refrag.path={folder / 'model'})")
 
 
-def _claim(folder: Path, config: str) -> None:
-    """Make the run's folder, or check that it holds a run with the same config."""
-    path = folder / "config.yaml"
-    if path.exists():
-        if path.read_text(encoding="utf-8") != config:
-            raise UserError(
-                f"output={folder}: it holds a run with another config. "
-                "Give the same options to go on with it, or another folder."
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
+def _claim(folder: Path, config: str, *, main: bool) -> None:
+    """Make the run's folder, or check that it holds a run with the same config; lock it.
+
+    Args:
+        folder: Of the run.
+        config: Of the run, as YAML.
+        main: Whether this is the main process: it holds the lock for all.
+    """
+    path = folder / CONFIG_FILE
+    if not path.exists() and folder.exists() and _holds_something(folder):
         raise UserError(f"output={folder}: the folder is not empty. Give a new one.")
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / "config.yaml.new"
-    fresh.write_text(config, encoding="utf-8")
-    os.replace(fresh, path)
+    if main:
+        hold(folder)
+    if not path.exists():
+        write_text(path, config)
+    elif _decisive(path.read_text(encoding="utf-8")) != _decisive(config):
+        raise UserError(
+            f"output={folder}: it holds a run with another config. "
+            "Give the same options to go on with it, or another folder."
+        )
+
+
+def _holds_something(folder: Path) -> bool:
+    return not folder.is_dir() or any(file.name != LOCK_FILE for file in folder.iterdir())
+
+
+def _same_command(accelerator: Accelerator) -> str:
+    if accelerator.num_processes > 1:
+        return "the command that started it"
+    return shlex.join(["python", "-m", "refrag_rl.pretrain", *HydraConfig.get().overrides.task])
+
+
+def _decisive(config: str) -> dict[str, Any]:
+    """Return the settings that decide what a run comes to."""
+    settings = OmegaConf.to_container(OmegaConf.create(config))
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items() if key not in CHANGEABLE}
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint of the last stage that has one."""
+    paths = (Checkpoint(folder / name).last_path() for name in reversed(STAGES))
+    return next((path for path in paths if path is not None), None)
+
+
+def _last_position(folder: Path) -> dict[str, int]:
+    """Return how long the event files were at the last checkpoint."""
+    for name in reversed(STAGES):
+        # Another object loads it, and reports where the newest is damaged.
+        checkpoint = Checkpoint(folder / name, writes=False)
+        if checkpoint.exists():
+            progress = checkpoint.progress()
+            require_fields(progress, {"events": dict}, checkpoint.last_path() or folder)
+            return dict(progress["events"])
+    return {}
 
 
 def _sources(corpus: TokenizedCorpus) -> list[str]:

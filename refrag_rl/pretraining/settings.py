@@ -127,6 +127,7 @@ class PretrainConfig:
     bfloat16: bool = MISSING
     log_every: int = MISSING
     save_every: int = MISSING
+    keep: int = MISSING
     validate_every: int = MISSING
     validation_windows: int = MISSING
     seed: int = MISSING

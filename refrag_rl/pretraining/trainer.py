@@ -23,10 +23,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+from refrag_rl.errors import NotFiniteError, StoppedError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.pretraining.batch import Batch, positions, split
 from refrag_rl.pretraining.optimizer import learning_rate_factor
-from refrag_rl.training_state import Checkpoint
+from refrag_rl.stopping import received, stopping_after_the_step
+from refrag_rl.training_state import KEEP, Checkpoint, gather, require_fields
 
 
 class Progress(Protocol):
@@ -44,6 +46,13 @@ class Scalars(Protocol):
         """Add a point to a curve."""
         ...
 
+    def position(self) -> dict[str, int]:
+        """Return how long the curves' files are, everything written; see ``ResumableWriter``."""
+        ...
+
+
+_PROGRESS = {"step": int, "tokens": int, "losses": dict}
+"""What is kept beside the state."""
 
 Loss = Callable[[Batch], Tensor]
 """Loss of a batch, () in nats per token."""
@@ -82,6 +91,7 @@ class StageSettings:
         save_every: Steps between checkpoints.
         validate_every: Steps between validations; 0: none.
         accumulate: Parts in which a process reads its rows of a batch.
+        keep: Checkpoints that are kept.
     """
 
     name: str
@@ -93,8 +103,10 @@ class StageSettings:
     save_every: int = 200
     validate_every: int = 0
     accumulate: int = 1
+    keep: int = KEEP
 
 
+@stopping_after_the_step()
 def run_stage(
     model: RefragForCausalLM,
     optimizers: list[torch.optim.Optimizer],
@@ -126,17 +138,22 @@ def run_stage(
         dropouts: Put in training mode for the steps; all else stays in evaluation mode.
 
     Raises:
-        FloatingPointError: The loss is not finite; the last checkpoint stands.
+        NotFiniteError: The loss, the gradient or a weight is NaN or infinite; the last checkpoint
+            is from before.
+        StoppedError: A signal asked for it; the step is finished and the state kept.
+        UserError: All checkpoints are damaged.
     """
-    checkpoint = Checkpoint(folder, writes=accelerator.is_main_process)
+    checkpoint = Checkpoint(folder, writes=accelerator.is_main_process, keep=settings.keep)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     prepared, *optimizers = accelerator.prepare(_StageModel(model, loss_of), *optimizers)
     step, tokens = 0, 0
+    # Since the last point of the curves, by the batch's name.
+    losses: dict[str, list[float]] = {}
     if checkpoint.exists():
         progress = checkpoint.load(model, optimizers)
-        step, tokens = progress["step"], progress["tokens"]
+        require_fields(progress, _PROGRESS, checkpoint.last_path() or folder)
+        step, tokens, losses = progress["step"], progress["tokens"], progress["losses"]
     clock, counted = time.perf_counter(), 0
-    losses: dict[str, list[float]] = {}
     while step < settings.steps:
         factor = learning_rate_factor(
             step, settings.steps, warmup=settings.warmup, final=settings.final_learning_rate
@@ -147,11 +164,9 @@ def run_stage(
         batch = batches(step, step / settings.steps)
         with _training(dropouts, step, accelerator.process_index):
             value = _accumulate_gradient(accelerator, prepared, batch, settings.accumulate)
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"stage {settings.name}: the loss of step {step} is {value} (batch {batch.name})"
-            )
-        _clip(accelerator, prepared, optimizers, settings.max_gradient_norm)
+        _require_finite("loss", value, settings.name, step, batch)
+        norm = _clip(accelerator, prepared, optimizers, settings.max_gradient_norm)
+        _require_finite("gradient's norm", norm, settings.name, step, batch)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -175,9 +190,14 @@ def run_stage(
                 writer.add_scalar(f"{settings.name}/validation/{name}", mean, tokens)
             show(settings.name, step, settings.steps, held_out)
             clock = time.perf_counter()
-        if step % settings.save_every == 0 or step == settings.steps:
-            checkpoint.save(model, optimizers, {"step": step, "tokens": tokens})
+        stop = _agreed(accelerator, received())
+        if step % settings.save_every == 0 or step == settings.steps or stop is not None:
+            _require_finite("largest weight", _largest_weight(model), settings.name, step, batch)
+            state = {"step": step, "tokens": tokens, "losses": losses}
+            checkpoint.save(model, optimizers, {**state, "events": writer.position()})
             accelerator.wait_for_everyone()
+        if stop is not None:
+            raise StoppedError(stop)
     accelerator.free_memory()
 
 
@@ -203,14 +223,39 @@ def _clip(
     prepared: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     max_norm: float,
-) -> None:
-    """Clip the gradient of all optimized parameters together."""
+) -> float:
+    """Clip the gradient of all optimized parameters together; return its norm before."""
+    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     if accelerator.distributed_type == DistributedType.FSDP:
         # accelerate knows a model in shards by the list of all its parameters.
-        accelerator.clip_grad_norm_(prepared.parameters(), max_norm)
+        parameters = list(prepared.parameters())
+    return float(gather(accelerator.clip_grad_norm_(parameters, max_norm)))
+
+
+def _require_finite(what: str, value: float, stage: str, step: int, batch: Batch) -> None:
+    """Raise ``NotFiniteError`` with the windows of a batch, unless the value is finite."""
+    if math.isfinite(value):
         return
-    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
-    accelerator.clip_grad_norm_(parameters, max_norm)
+    more = f" and {len(batch.keys) - 3} more" if len(batch.keys) > 3 else ""
+    raise NotFiniteError(
+        f"stage {stage}, step {step}: the {what} is {value}, in a batch of {batch.name} with the "
+        f"windows {', '.join(batch.keys[:3])}{more}",
+        batch.keys,
+    )
+
+
+def _largest_weight(model: nn.Module) -> float:
+    """Return the largest absolute value of a trained weight: NaN if one is."""
+    trained = [p.detach() for p in model.parameters() if p.requires_grad]
+    return float(torch.stack([gather(weight.abs().max()).float() for weight in trained]).max())
+
+
+def _agreed(accelerator: Accelerator, stop: int | None) -> int | None:
+    """Return the signal that a process was stopped by: all must end after the same step."""
+    if accelerator.num_processes == 1:
+        return stop
+    number = torch.tensor([stop or 0], device=accelerator.device)
+    return int(accelerator.gather(number).max()) or None
 
 
 @contextmanager

@@ -89,6 +89,33 @@ def test_train_then_evaluate_the_run(
     assert level(again, f"{agent} run") == pytest.approx(level(rows, agent), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ("rloo", "agent.warm_start=imitation", "agent.warm_start_rewards=50"),
+        ("rloo", "agent.credit_per_chunk=true", "agent.policy.logits=each_pick"),
+        ("reinforce",),
+        ("imitation", "agent.picks=null"),
+        ("regression",),
+    ],
+    ids=lambda agent: "-".join(agent),
+)
+def test_every_agent_trains_on_a_real_model(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, agent: tuple[str, ...]
+) -> None:
+    name, *options = agent
+    arguments = (f"agent={name}", *options, *tiny, *QUICK, "budget=3", "output=run")
+    outcome = in_process("train", *arguments)
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(tmp_path / "run")
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert name in {row["selector"] for row in rows}
+    policy = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
+    assert policy["agent"] == name
+    assert policy["training"]["training_rewards"] >= 128
+    assert "reward/difference_to_best_heuristic" in tags(tmp_path / "run" / "tensorboard")
+
+
 def tags(folder: Path) -> set[str]:
     events = EventAccumulator(str(folder))
     events.Reload()
@@ -121,6 +148,24 @@ def test_evaluate_every_kind_of_window(
     rows = rows_of(tmp_path / "out")
     assert {row["windows"] for row in rows} == {windows}
     assert {row["budget"] for row in rows} == {None, 0, 2, 8}
+
+
+def test_evaluate_with_the_oracle(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    cell = ("rates=[]", "budgets=[2]", "count=6", "oracle=5")
+    outcome = in_process("evaluate", *tiny, *cell, "output=out")
+    assert outcome.code == 0, outcome.err
+    assert "share of the gap closed" in outcome.out
+    rows = [row for row in rows_of(tmp_path / "out") if row["budget"] == 2]
+    levels = {row["selector"]: row["log_perplexity"] for row in rows}
+    assert levels.pop("oracle") < min(levels.values())
+    shares = {row["selector"]: row["gap_closed"] for row in rows}
+    assert (shares["random"], shares["oracle"]) == (0, 1)
+    assert {row["selector"] for row in rows if row["sees_output"]} == {
+        "oracle",
+        "oracle_split_half",
+    }
 
 
 def test_the_same_seed_gives_the_same_files(

@@ -11,14 +11,18 @@ from scipy.stats import chisquare
 
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.imitation import Imitation
 from refrag_rl.agents.losses import clipped_objective
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.ppo import Ppo
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
+from refrag_rl.agents.regression import Regression
+from refrag_rl.agents.reinforce import Reinforce
+from refrag_rl.agents.rloo import Rloo
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
-from refrag_rl.policies import plackett_luce
+from refrag_rl.policies import plackett_luce, selections
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy, as_tensors
 from tests.planted import planted_problem, share_found
 
@@ -112,16 +116,20 @@ def test_samples_follow_the_enumerated_distribution(draw):
     assert chisquare(observed, count * expected / expected.sum()).pvalue > 0.01
 
 
-def test_grpo_s_ratios_are_one_on_the_first_pass():
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_grpo_s_ratios_are_one_on_the_first_pass(logits):
     problem = planted_problem(count=20, padding=True, budget=(2, 6))
-    agent = Grpo(policy={"width": 16, "output_scale": 1.0}, device="cpu", windows_per_update=6)
+    options = {"width": 16, "output_scale": 1.0, "logits": logits}
+    agent = Grpo(policy=options, device="cpu", windows_per_update=6)
     policy = agent._start(problem.embedding_size)
     batch = agent.collect(policy, problem, np.random.default_rng(0))
-    logits = policy(batch.observation, torch.from_numpy(batch.budgets)).repeat_interleave(8, 0)
-    log_prob = plackett_luce.log_prob(logits, batch.order)
+    budgets = torch.from_numpy(batch.budgets)
+    log_prob = selections.pick_probabilities(
+        policy, batch.observation, budgets, batch.order, copies=8
+    ).log_prob
     picked = batch.order != plackett_luce.NO_PICK
     torch.testing.assert_close(log_prob, batch.log_prob, rtol=0, atol=1e-6)
-    found = clipped_objective(log_prob, batch.log_prob, torch.ones(48), picked, clip_range=0.2)
+    found = clipped_objective(log_prob, batch.log_prob, torch.ones(48, 1), picked, clip_range=0.2)
     assert found.loss.item() == pytest.approx(-1, abs=1e-5)
     assert abs(found.approximate_kl.item()) < 1e-6
     # What was scored is what is trained: the sets are those of the recorded picks.
@@ -131,10 +139,11 @@ def test_grpo_s_ratios_are_one_on_the_first_pass():
     assert (expanded.sum(-1) == np.repeat(batch.budgets, 8)).all()
 
 
-def test_ppo_s_ratios_are_one_on_the_first_pass():
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_ppo_s_ratios_are_one_on_the_first_pass(logits):
     problem = planted_problem(count=20, padding=True, budget=(2, 6))
     agent = Ppo(
-        policy={"width": 16, "output_scale": 1.0},
+        policy={"width": 16, "output_scale": 1.0, "logits": logits},
         device="cpu",
         episodes_per_update=16,
         total_rewards=1,
@@ -172,22 +181,31 @@ def test_ppo_s_steps_multiply_to_the_plackett_luce_probability():
 # 7. A planted task is solved by every learning agent.
 
 
-@pytest.mark.parametrize(
-    "agent",
-    [
-        Grpo(total_rewards=6000, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
-        Ppo(total_rewards=2500, learning_rate=2e-3, policy={"width": 32}, device="cpu"),
-        Ppo(
-            total_rewards=2400,
-            learning_rate=2e-3,
-            policy={"width": 32},
-            reward_timing="per_step",
-            device="cpu",
-        ),
-    ],
-    ids=["grpo", "ppo", "ppo-per-step"],
-)
-def test_a_planted_task_is_solved_on_windows_never_seen(agent):
+LARGER = {"learning_rate": 2e-3, "policy": {"width": 32}, "device": "cpu"}
+LEARNING = {
+    "grpo": lambda: Grpo(total_rewards=6000, **LARGER),
+    "grpo-credit": lambda: Grpo(total_rewards=6000, credit_per_chunk=True, **LARGER),
+    "rloo": lambda: Rloo(total_rewards=6000, windows_per_update=8, **LARGER),
+    "rloo-credit": lambda: Rloo(
+        total_rewards=6000, windows_per_update=8, credit_per_chunk=True, **LARGER
+    ),
+    "rloo-each-pick": lambda: Rloo(
+        total_rewards=6000,
+        windows_per_update=8,
+        **{**LARGER, "policy": {"width": 32, "logits": "each_pick"}},
+    ),
+    "rloo-warm": lambda: Rloo(total_rewards=5000, warm_start="imitation", **LARGER),
+    "reinforce": lambda: Reinforce(total_rewards=12000, windows_per_update=48, **LARGER),
+    "imitation": lambda: Imitation(total_rewards=5000, **LARGER),
+    "regression": lambda: Regression(total_rewards=6000, **LARGER),
+    "ppo": lambda: Ppo(total_rewards=2500, **LARGER),
+    "ppo-per-step": lambda: Ppo(total_rewards=2400, reward_timing="per_step", **LARGER),
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_planted_task_is_solved_on_windows_never_seen(name):
+    agent = LEARNING[name]()
     held_out = planted_problem(count=150, seed=1)
     agent.learn(SelectiveExpansionVectorEnv(planted_problem(), num_envs=32), NullMonitor())
     found = share_found(agent, held_out, budget=4)

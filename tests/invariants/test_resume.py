@@ -10,8 +10,12 @@ import torch
 
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.imitation import Imitation
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.ppo import Ppo
+from refrag_rl.agents.regression import Regression
+from refrag_rl.agents.reinforce import Reinforce
+from refrag_rl.agents.rloo import Rloo
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.errors import UserError
 from refrag_rl.training_state import Checkpoint
@@ -19,6 +23,19 @@ from tests.planted import planted_problem
 
 AGENTS = {
     "grpo": lambda **options: Grpo(windows_per_update=4, minibatches=2, **options),
+    "grpo-credit": lambda **options: Grpo(
+        windows_per_update=4, credit_per_chunk=True, entropy_coef=0.01, **options
+    ),
+    "rloo": lambda **options: Rloo(windows_per_update=4, **options),
+    "rloo-warm": lambda **options: Rloo(
+        windows_per_update=4,
+        warm_start="imitation",
+        warm_start_rewards=200,
+        **{**options, "total_rewards": 500},
+    ),
+    "reinforce": lambda **options: Reinforce(windows_per_update=16, **options),
+    "imitation": lambda **options: Imitation(picks=1, windows_per_update=2, **options),
+    "regression": lambda **options: Regression(windows_per_update=4, **options),
     "ppo": lambda **options: Ppo(episodes_per_update=32, minibatches=2, **options),
 }
 TOTAL = 200
@@ -75,8 +92,7 @@ def test_a_killed_and_resumed_training_gives_the_same_curve_and_weights(name, sc
     killed = Keeper(tmp_path / "killed", kill_at=3)
     with pytest.raises(KilledError):
         learn(name, killed, learning_rate_schedule=schedule)
-    (tmp_path / "killed").rename(tmp_path / "killed.old")
-    (tmp_path / "killed.new").mkdir()
+    (tmp_path / "killed" / ".000002.safetensors.new").write_bytes(b"half")
     resumed = Keeper(tmp_path / "killed")
     agent = learn(name, resumed, learning_rate_schedule=schedule)
 
@@ -103,8 +119,8 @@ def test_a_resumed_training_at_its_end_changes_nothing(tmp_path):
 
 def test_a_damaged_checkpoint_is_a_user_error(tmp_path):
     learn("grpo", Keeper(tmp_path / "state"), total_rewards=64)
-    weights = tmp_path / "state" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
+    for saved in (tmp_path / "state").iterdir():
+        saved.write_bytes(saved.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be resumed from"):
         learn("grpo", Keeper(tmp_path / "state"), total_rewards=64)
 

@@ -20,8 +20,11 @@ def load(path: Path) -> DictConfig:
     return config.agent
 
 
-def test_every_heuristic_and_both_learning_agents_have_a_file():
-    assert {path.stem for path in FILES} == {*HEURISTICS, "grpo", "ppo"}
+LEARNING = {"grpo", "imitation", "ppo", "regression", "reinforce", "rloo"}
+
+
+def test_every_heuristic_and_every_learning_agent_has_a_file():
+    assert {path.stem for path in FILES} == {*HEURISTICS, *LEARNING}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -13,6 +14,8 @@ from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.evaluation.multiplicity import holm
+from refrag_rl.evaluation.report import write_window_scores
 from refrag_rl.evaluation.windows import JoinedWindows
 from refrag_rl.observation import Observation
 
@@ -52,6 +55,22 @@ class Fixed:
 def comparator(problem: ExpansionProblem, heuristics: list, rates: tuple = (4, 2)) -> Comparator:
     columns = build_columns(rates, [], chunk_size=problem.chunk_size, num_chunks=problem.num_chunks)
     return Comparator(problem, problem.reward_model, heuristics, columns, resamples=200)
+
+
+class FixedBound:
+    """Bounds a fixed distance below what random selection and full expansion give."""
+
+    names = ("oracle", "oracle_split_half")
+
+    def __init__(self, problem: ExpansionProblem) -> None:
+        self.problem = problem
+        self.calls = 0
+
+    def log_perplexity(self, indices, budgets):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        nothing = np.zeros((len(indices), self.problem.num_chunks), dtype=bool)
+        level = self.problem.log_perplexity(indices, nothing).astype(np.float64)
+        return {"oracle": level - 1.0, "oracle_split_half": level - 0.5}
 
 
 def by_cell(rows: list[Row]) -> dict[tuple[str, str, int | None], Row]:
@@ -180,3 +199,81 @@ def test_columns_hold_each_number_of_chunks_once() -> None:
     rates = [column.compression_rate for column in columns]
     assert rates == pytest.approx([8, 4, 2, 16 / (1 - 5 / 32 + 16 * 5 / 32)])
     assert columns[0].chunks_of(np.array([32, 16, 3])).tolist() == [2, 1, 1]
+
+
+def test_selectors_close_shares_of_the_gap_between_random_and_the_oracle(
+    problem: ExpansionProblem,
+) -> None:
+    bound = FixedBound(problem)
+    columns = build_columns((4,), [], chunk_size=8, num_chunks=problem.num_chunks)
+    compared = Comparator(
+        problem,
+        problem.reward_model,
+        [HEURISTICS["random"](), Fixed("first", [0, 1, 2])],
+        columns,
+        oracle=bound,
+        resamples=200,
+    )
+    told: list[str] = []
+    promised = compared.reports(1)
+    rows = by_cell(compared.compare([Fixed("policy", [2, 0, 6])], told.append))
+    assert len(told) == promised
+    levels = {name: row["log_perplexity"] for (name, domain, b), row in rows.items() if b == 1}
+    for domain in ("notes", "tales", "all"):
+        cell = {name: row for (name, d, b), row in rows.items() if (d, b) == (domain, 1)}
+        random, oracle = (cell[name]["log_perplexity"] for name in ("random", "oracle"))
+        for name, row in cell.items():
+            share = (random - row["log_perplexity"]) / (random - oracle)
+            assert row["gap_closed"] == pytest.approx(share, abs=1e-6), name
+            assert row["sees_output"] == name.startswith("oracle")
+        assert cell["random"]["gap_closed_split_half"] == pytest.approx(0)
+        assert cell["oracle_split_half"]["gap_closed_split_half"] == pytest.approx(1)
+        assert cell["oracle"]["gap_closed_split_half"] > 1  # type: ignore[operator]
+        # The bound is no heuristic: the best heuristic is one of the two others.
+        best = min(cell["random"]["log_perplexity"], cell["first"]["log_perplexity"])
+        assert cell["policy"]["delta_to_best_heuristic"] == pytest.approx(
+            cell["policy"]["log_perplexity"] - best, abs=1e-6
+        )
+    assert levels["oracle"] < levels["oracle_split_half"]
+    calls = bound.calls
+    compared.compare([Fixed("policy", [2, 0, 6])])
+    assert bound.calls == calls
+
+
+def test_without_random_or_without_an_oracle_there_is_no_gap(
+    problem: ExpansionProblem,
+) -> None:
+    columns = build_columns((4,), [], chunk_size=8, num_chunks=problem.num_chunks)
+    heuristics = [Fixed("first", [0, 1, 2])]
+    compared = Comparator(
+        problem, problem.reward_model, heuristics, columns, oracle=FixedBound(problem)
+    )
+    assert by_cell(compared.compare())["first", "all", 1]["gap_closed"] is None
+    random = [HEURISTICS["random"]()]
+    assert by_cell(comparator(problem, random).compare())["random", "all", 1]["gap_closed"] is None
+
+
+def test_p_values_are_adjusted_over_the_cells_of_a_selector(problem: ExpansionProblem) -> None:
+    heuristics = [Fixed("first", [0, 1, 2]), Fixed("last", [7, 6, 5])]
+    rows = comparator(problem, heuristics).compare([Fixed("policy", [1, 2, 3])])
+    for name in ("first", "last", "policy"):
+        cells = [row for row in rows if row["selector"] == name]
+        assert len(cells) == 6
+        adjusted = holm([row["delta_p_value"] for row in cells])  # type: ignore[misc]
+        assert [row["delta_p_holm"] for row in cells] == adjusted.tolist()
+    assert {row["delta_p_holm"] for row in rows if row["selector"] in REFERENCES} == {None}
+
+
+def test_the_scores_of_single_windows_give_the_rows(
+    problem: ExpansionProblem, tmp_path: Path
+) -> None:
+    compared = comparator(problem, [HEURISTICS["recency"]()])
+    rows = by_cell(compared.compare([Fixed("policy", [2, 0, 6])]))
+    write_window_scores(tmp_path, compared.window_scores())
+    frame = pd.read_parquet(tmp_path / "window_scores.parquet")
+    assert len(frame) == 2 * 2 * COUNT
+    assert set(frame["document"]) == {problem.window(index).document_id for index in range(COUNT)}
+    for (name, domain, budget), part in frame.groupby(["selector", "domain", "budget"]):
+        row = rows[name, domain, budget]
+        assert len(part) == part["window"].nunique() == row["count"]
+        assert part["log_perplexity"].mean() == pytest.approx(row["log_perplexity"], abs=1e-6)

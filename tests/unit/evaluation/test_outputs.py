@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from refrag_rl.evaluation.gap import NO_SHARES
 from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.report import COLUMNS, write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
@@ -32,7 +33,11 @@ def row(selector: str, domain: str, rate: float | None, budget: int | None, **ot
         "delta_to_best_heuristic": None if budget in (None, 0, 32) else -0.0123,
         "delta_ci_low": None if budget in (None, 0, 32) else -0.02,
         "delta_ci_high": None if budget in (None, 0, 32) else 0.004,
+        "delta_p_value": None,
+        "delta_p_holm": None,
+        "sees_output": False,
         "resampled": "documents",
+        **NO_SHARES,
     }
     return Row(**{**values, **other})
 
@@ -98,3 +103,26 @@ def test_one_window_leaves_intervals_out(tmp_path: Path) -> None:
 def test_what_json_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_comparison(tmp_path, [row("random", "docs", 4.0, 6, log_perplexity=float("nan"))])
+
+
+def test_bounds_are_marked_and_the_shares_of_the_gap_stand_in_a_table_of_their_own() -> None:
+    shares = {"gap_closed": 0.61, "gap_closed_low": 0.5, "gap_closed_high": 0.7}
+    corrected = {f"gap_closed_split_half{end}": 0.8 for end in ("", "_low", "_high")}
+    rows = [
+        row("compressed", "docs", 16, 0),
+        row("policy", "docs", 4.0, 6, **shares, **corrected),
+        row("oracle", "docs", 4.0, 6, sees_output=True, **shares, **corrected),
+    ]
+    lines = printed(rows)
+    assert max(len(line) for line in lines) <= 80
+    assert sum(line.startswith("oracle*") for line in lines) == 1
+    assert "* chose by the output itself" in " ".join(lines)
+    assert sum("0.61 [0.50, 0.70]" in line and "0.80 [0.80, 0.80]" in line for line in lines) == 1
+    assert not any("share of the gap" in line for line in printed(comparison("docs")))
+
+
+def test_rows_of_an_older_release_can_still_be_shown() -> None:
+    older = row("random", "docs", 4.0, 6)
+    for key in ("delta_p_value", "delta_p_holm", "sees_output", *NO_SHARES):
+        del older[key]  # type: ignore[misc]
+    assert any("13.1234" in line for line in printed([older]))

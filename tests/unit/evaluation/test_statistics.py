@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refrag_rl.evaluation.statistics import bootstrap_mean, resampling_unit
+from refrag_rl.evaluation.statistics import (
+    bootstrap_mean,
+    bootstrap_p_value,
+    bootstrap_ratio,
+    resampling_unit,
+)
 
 
 def documents(count: int, each: int) -> list[str]:
@@ -79,3 +84,56 @@ def test_equal_values_have_an_interval_of_width_zero(value: float, count: int, e
 def test_values_without_a_mean_are_refused(values: list[float], ids: list[str]) -> None:
     with pytest.raises(ValueError, match="values"):
         bootstrap_mean(values, ids)
+
+
+def test_the_p_value_is_below_5_percent_about_where_the_interval_leaves_0_out() -> None:
+    rng = np.random.default_rng(3)
+    agree = 0
+    for trial in range(100):
+        values, ids = rng.normal(0.25, 1, size=60), documents(30, 2)
+        interval = bootstrap_mean(values, ids, seed=trial, resamples=1000)
+        p_value = bootstrap_p_value(values, ids, seed=trial, resamples=1000)
+        assert interval.low is not None
+        assert interval.high is not None
+        assert p_value is not None
+        agree += (p_value < 0.05) == (interval.low > 0 or interval.high < 0)
+    assert agree >= 98
+
+
+def test_p_values_without_an_effect_are_uniform_enough() -> None:
+    rng = np.random.default_rng(4)
+    found = [
+        bootstrap_p_value(rng.normal(size=40), documents(40, 1), seed=trial, resamples=300)
+        for trial in range(300)
+    ]
+    assert 0.01 <= np.mean([p is not None and p < 0.05 for p in found]) <= 0.1
+    assert np.mean([p for p in found if p is not None]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_p_value_is_never_0_and_1_where_nothing_differs() -> None:
+    ids = documents(20, 1)
+    assert bootstrap_p_value(np.ones(20), ids, resamples=99) == pytest.approx(2 / 100)
+    assert bootstrap_p_value(np.zeros(20), ids, resamples=99) == 1
+    assert bootstrap_p_value([1.0], ["d"]) is None
+
+
+def test_a_ratio_is_of_means_and_its_parts_are_resampled_together() -> None:
+    rng = np.random.default_rng(5)
+    gap, ids = rng.uniform(0.1, 3, size=60), documents(20, 3)
+    share = bootstrap_ratio(0.4 * gap, gap, ids, resamples=500)
+    assert share is not None
+    assert (share.mean, share.low, share.high) == pytest.approx((0.4, 0.4, 0.4))
+    other = bootstrap_ratio(rng.normal(0.5, 1, size=60), gap, ids, resamples=500)
+    assert other is not None
+    assert other.low is not None
+    assert other.high is not None
+    assert other.low < other.mean < other.high
+
+
+def test_no_gap_has_no_share_and_a_doubtful_one_no_interval() -> None:
+    ids = documents(6, 1)
+    assert bootstrap_ratio(np.ones(6), -np.ones(6), ids) is None
+    assert bootstrap_ratio(np.ones(6), np.zeros(6), ids) is None
+    doubtful = bootstrap_ratio(np.ones(6), [9.0, -1, -1, -1, -1, -1], ids)
+    assert doubtful is not None
+    assert (doubtful.mean, doubtful.low) == (pytest.approx(1.5), None)

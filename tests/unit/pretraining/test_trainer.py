@@ -1,5 +1,6 @@
 """Stages come to the same weights whether stopped and resumed, and however batches are cut."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.pretraining.batch import Batch
 from refrag_rl.pretraining.batches import MixtureBatches
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers, learning_rate_factor
@@ -85,43 +87,65 @@ def test_loss_falls(batches: MixtureBatches, tmp_path: Path) -> None:
     assert np.mean(losses[1]) < np.mean(losses[0]) - 0.3
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
-def test_damaged_checkpoint_is_said(tmp_path: Path, batches: MixtureBatches, damage: str) -> None:
+def test_when_all_checkpoints_are_damaged_it_is_said(
+    tmp_path: Path, batches: MixtureBatches
+) -> None:
     with pytest.raises(StoppedError):
         train(tmp_path, optimizer="adamw", stop_at=5)
-    weights = tmp_path / "state" / "model.safetensors"
-    if damage == "cut":
-        weights.write_bytes(weights.read_bytes()[:5000])
-    elif damage == "gone":
-        weights.unlink()
-    else:
-        (tmp_path / "state" / "progress.json").write_text("{")
+    for saved in (tmp_path / "state").iterdir():
+        saved.write_bytes(saved.read_bytes()[:5000])
     with pytest.raises(UserError, match="cannot be resumed"):
         train(tmp_path, optimizer="adamw")
 
 
-def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path, batches: MixtureBatches) -> None:
+def times_nan(model: RefragForCausalLM, batch: Batch) -> torch.Tensor:
+    return mixed_loss(model, batch) * float("nan")
+
+
+def with_infinite_gradient(model: RefragForCausalLM, batch: Batch) -> torch.Tensor:
+    weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+    # The root's slope at 0 is infinite, its value is 0.
+    return mixed_loss(model, batch) + (weight.flatten()[0] * 0).abs().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "learning_rate", "said"),
+    [
+        (times_nan, 1e-3, "step 0: the loss is nan"),
+        (with_infinite_gradient, 1e-3, "step 0: the gradient's norm is nan"),
+        (mixed_loss, float("inf"), "the largest weight is nan"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run(
+    tmp_path: Path,
+    batches: MixtureBatches,
+    loss_of: Callable[[RefragForCausalLM, Batch], torch.Tensor],
+    learning_rate: float,
+    said: str,
+) -> None:
     model = tiny_refrag()
     optimizers = build_optimizers(
         [model],
         name="adamw",
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         muon_learning_rate=1e-3,
         weight_decay=0.0,
         betas=(0.9, 0.95),
     )
-    with pytest.raises(FloatingPointError, match="step 0"):
+    with pytest.raises(NotFiniteError, match=said) as stopped:
         run_stage(
             model,
             optimizers,
             batches,
-            lambda model, batch: mixed_loss(model, batch) * float("nan"),
+            loss_of,
             accelerator=build_accelerator(bfloat16=False),
-            settings=StageSettings("s", 2),
+            settings=StageSettings("s", 2, save_every=1),
             folder=tmp_path / "state",
             writer=Losses(),
             show=quiet,
         )
+    assert list(stopped.value.windows) == list(batches(0, 0.0).keys)
+    assert stopped.value.windows[0] in str(stopped.value)
     assert not (tmp_path / "state").exists()
 
 

@@ -1,0 +1,156 @@
+"""Several training seeds of one agent: what to say of the agent and not of one lucky seed.
+
+1. The interquartile mean over the seeds is the level: the mean of the middle half, which one failed
+   or lucky seed does not move (Agarwal et al. 2021, arXiv 2108.13264, section 4.3).
+2. Its interval resamples both, seeds and documents: the same windows are scored under every seed,
+   so the two are crossed, and each is drawn independently of the other (the pigeonhole bootstrap,
+   Owen 2007, arXiv 0712.1111; it errs on the wide side).
+3. The probability of improvement says how often a run of one agent beats a run of another (the
+   paper's section 4.3), its interval from runs resampled within each cell (the paper's stratified
+   bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import trim_mean
+
+from refrag_rl.evaluation.statistics import (
+    Interval,
+    p_value_of,
+    percentile_interval,
+    sums_by_unit,
+)
+
+TRIMMED = 0.25
+"""Share of the seeds left out at each end by the interquartile mean."""
+
+BLOCK = 500
+"""Resamples drawn at once: bounds the memory."""
+
+
+def interquartile_mean(
+    values: ArrayLike,
+    document_ids: Sequence[str],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> Interval:
+    """Return the interquartile mean over training seeds of their means over windows.
+
+    Args:
+        values: (S, N) of each training seed on each window, such as paired differences to one
+            heuristic; finite.
+        document_ids: (N,) document of each window.
+        seed: Of the resampling; the same seed gives the same interval.
+        confidence: Share of the distribution inside the interval.
+        resamples: How many resamples are drawn.
+
+    Returns:
+        The level and its percentile interval over seeds and documents; without ends where there is
+        one seed or one document only.
+
+    Raises:
+        ValueError: ``values`` is empty, not finite, or does not fit ``document_ids``.
+    """
+    array = _checked(values, document_ids)
+    level = float(trim_mean(array.mean(axis=1), TRIMMED))
+    resampled = _resampled_levels(array, document_ids, seed, resamples)
+    if resampled is None:
+        return Interval(level, None, None)
+    return percentile_interval(level, resampled, confidence)
+
+
+def interquartile_p_value(
+    values: ArrayLike, document_ids: Sequence[str], *, seed: int = 0, resamples: int = 5000
+) -> float | None:
+    """Return the two-sided p-value of an interquartile mean of 0.
+
+    From the resamples of ``interquartile_mean`` (arguments and errors as there), as
+    ``bootstrap_p_value`` is from those of ``bootstrap_mean``; to be adjusted by ``holm`` where a
+    claim is made of several cells. ``None`` where nothing can be resampled.
+    """
+    array = _checked(values, document_ids)
+    resampled = _resampled_levels(array, document_ids, seed, resamples)
+    return None if resampled is None else p_value_of(resampled)
+
+
+def _checked(values: ArrayLike, document_ids: Sequence[str]) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.size == 0 or array.shape[1] != len(document_ids):
+        raise ValueError(f"values of shape {array.shape} for {len(document_ids)} document ids")
+    if not np.isfinite(array).all():
+        raise ValueError("values hold NaN or infinity")
+    return array
+
+
+def _resampled_levels(
+    values: NDArray[np.float64], document_ids: Sequence[str], seed: int, resamples: int
+) -> NDArray[np.float64] | None:
+    """Return interquartile means of resampled seeds and documents, (R,); None of a single one."""
+    units = [sums_by_unit(row, document_ids) for row in values]
+    sums, counts = np.stack([of_row for of_row, _ in units]), units[0][1]
+    seeds, documents = sums.shape
+    if min(seeds, documents) == 1:
+        return None
+    rng = np.random.default_rng(seed)
+    levels: list[NDArray[np.float64]] = []
+    for start in range(0, resamples, BLOCK):
+        size = min(BLOCK, resamples - start)
+        weights = rng.multinomial(documents, np.full(documents, 1 / documents), size=size)
+        means = (weights @ sums.T) / (weights @ counts)[:, None]
+        drawn = rng.integers(seeds, size=(size, seeds))
+        levels.append(trim_mean(np.take_along_axis(means, drawn, axis=1), TRIMMED, axis=1))
+    return np.concatenate(levels)
+
+
+def probability_of_improvement(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> Interval:
+    """Return the probability that a run of one agent is better than a run of another.
+
+    ``P(X > Y)`` averaged over the cells, ties counted as one half (Agarwal et al. 2021, section
+    4.3: the Mann-Whitney statistic over the number of pairs). Better is a lower log-perplexity.
+
+    Args:
+        first: (S, C) log-perplexity of each run (training seed) in each cell (domain, kind of
+            windows, rate), nats per token.
+        second: (R, C) of the other agent's runs in the same cells.
+        seed: Of the resampling; the same seed gives the same interval.
+        confidence: Share of the distribution inside the interval.
+        resamples: How many resamples are drawn.
+
+    Returns:
+        The probability and its percentile interval, runs resampled within each cell; without ends
+        where an agent has one run only.
+
+    Raises:
+        ValueError: An array is empty or not finite, or the cells differ in number.
+    """
+    ours, theirs = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    fits = ours.ndim == theirs.ndim == 2 and ours.shape[1:] == theirs.shape[1:]
+    if not fits or ours.size == 0 or theirs.size == 0:
+        raise ValueError(f"runs of shapes {ours.shape} and {theirs.shape}: give (runs, cells)")
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        raise ValueError("values hold NaN or infinity")
+    wins = (ours[:, None] < theirs[None]) + 0.5 * (ours[:, None] == theirs[None])
+    level = float(wins.mean())
+    if min(len(ours), len(theirs)) == 1:
+        return Interval(level, None, None)
+    rng = np.random.default_rng(seed)
+    cells = np.arange(ours.shape[1])
+    levels = np.zeros(resamples)
+    for resample in range(resamples):
+        rows = rng.integers(len(ours), size=ours.shape)
+        columns = rng.integers(len(theirs), size=theirs.shape)
+        levels[resample] = wins[rows[:, None], columns[None], cells].mean()
+    return percentile_interval(level, levels, confidence)
