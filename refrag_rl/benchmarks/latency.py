@@ -12,16 +12,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from statistics import median
-from typing import TypedDict
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl.benchmarks.generation import Answer, answer
 from refrag_rl.benchmarks.latency_figure import latency_figure
+from refrag_rl.benchmarks.latency_rows import LatencyRow, latency_rows
 from refrag_rl.benchmarks.machine import Format, describe_device, number_format
 from refrag_rl.benchmarks.methods import Method, list_methods
 from refrag_rl.benchmarks.report import Column, finish
@@ -35,48 +34,6 @@ from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from refrag_rl.run_folder import choose_run_folder, describe_circumstances
 
 FIGURE_FILE = "benchmark.png"
-
-
-class LatencyRow(TypedDict):
-    """One method at one context length.
-
-    Attributes:
-        context_length: ``s``, tokens.
-        method: Its name.
-        chunk_size: ``k``; ``None`` for the full context.
-        cached: Whether the chunk embeddings were computed beforehand; ``None``: full context.
-        policy_rate: Rate that the policy was asked for; ``None`` without one.
-        compression_rate: ``s`` over the positions read for the context.
-        positions: That the decoder reads in the prefill: bos, context and prompt.
-        ttft_seconds: Time to the first token.
-        ttit_seconds: Time per further token.
-        tokens_per_second: Throughput of one request.
-        kv_cache_bytes: Of keys and values at the end of a request.
-        ttft_acceleration: TTFT of the full context over this one's.
-        ttit_acceleration: The same of TTIT.
-        throughput_acceleration: This one's throughput over that of the full context.
-        model: Name of the shape.
-        dtype: Number format of weights and products.
-        device: What all ran on.
-    """
-
-    context_length: int
-    method: str
-    chunk_size: int | None
-    cached: bool | None
-    policy_rate: float | None
-    compression_rate: float
-    positions: int
-    ttft_seconds: float
-    ttit_seconds: float
-    tokens_per_second: float
-    kv_cache_bytes: int
-    ttft_acceleration: float
-    ttit_acceleration: float
-    throughput_acceleration: float
-    model: str
-    dtype: str
-    device: str
 
 
 _COLUMNS = (
@@ -249,7 +206,9 @@ def measure(
                 f"a context of {length} tokens needs more memory than the GPU has; give shorter "
                 "lengths, a smaller model or a smaller encoder_tokens"
             ) from error
-        rows += _rows(length, answers, name=name, dtype=dtype, device=describe_device(model.device))
+        rows += latency_rows(
+            length, answers, name=name, dtype=dtype, device=describe_device(model.device)
+        )
     return rows
 
 
@@ -307,35 +266,3 @@ def _answers(
             if turn >= warmup:
                 answers[method].append(given)
     return answers
-
-
-def _rows(
-    length: int, answers: dict[Method, list[Answer]], *, name: str, dtype: str, device: str
-) -> Iterator[LatencyRow]:
-    full = answers[Method()]
-    ttft = median(given.ttft for given in full)
-    ttit = median(given.ttit for given in full)
-    throughput = median(given.tokens_per_second for given in full)
-    for method, given in answers.items():
-        own_ttft = median(each.ttft for each in given)
-        own_ttit = median(each.ttit for each in given)
-        own_throughput = median(each.tokens_per_second for each in given)
-        yield LatencyRow(
-            context_length=length,
-            method=method.label,
-            chunk_size=method.chunk_size,
-            cached=None if method.chunk_size is None else method.is_cached,
-            policy_rate=method.policy_rate,
-            compression_rate=length / method.context_positions(length),
-            positions=given[0].positions,
-            ttft_seconds=own_ttft,
-            ttit_seconds=own_ttit,
-            tokens_per_second=own_throughput,
-            kv_cache_bytes=given[0].kv_cache_bytes,
-            ttft_acceleration=ttft / own_ttft,
-            ttit_acceleration=ttit / own_ttit,
-            throughput_acceleration=own_throughput / throughput,
-            model=name,
-            dtype=dtype,
-            device=device,
-        )

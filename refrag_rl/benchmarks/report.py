@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refrag_rl.atomic import write_text
 from refrag_rl.run_folder import create_run_folder, shown
 
 
@@ -64,7 +65,7 @@ def finish(
     """
     create_run_folder(folder, config, command=command)
     text = json.dumps(rows, indent=1, allow_nan=False)
-    (folder / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "benchmark.json", text + "\n")
     table = Table(
         title=Text(title),
         title_justify="left",
