@@ -186,7 +186,7 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
     outcome = in_process("benchmark", word, "--help")
     assert outcome.code == 0
     assert f"python -m refrag_rl.benchmark {word}" in outcome.out
-    assert "repeats" in outcome.out
+    assert "\nseed: 0\n" in outcome.out
 
 
 @pytest.mark.parametrize(
