@@ -1,7 +1,9 @@
-"""``python -m refrag_rl.benchmark [rewards|pretrain]``: speed, against what one would do instead.
+"""``python -m refrag_rl.benchmark [rewards|env|train|latency|pretrain]``: speed.
 
-``rewards`` measures the reward model, ``pretrain`` the training step. Everything that is compared
-is measured in turns in one process; ``benchmark.json`` holds the rows of the table that is printed.
+``rewards`` measures the reward model, ``latency`` the time to the first token and after it,
+``pretrain`` the training step, each against what one would do instead; ``env`` the views of the
+environment, ``train`` the agents. What is compared is measured in one process; ``benchmark.json``
+holds the rows of the table that is printed.
 """
 
 from __future__ import annotations
@@ -26,6 +28,48 @@ def rewards(config: DictConfig) -> None:
     run(config)
 
 
+def env(config: DictConfig) -> None:
+    """Measure steps per second of the environment's views, print them, and write the rows.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/benchmark_env.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    from refrag_rl.benchmarks.env import run
+
+    run(config)
+
+
+def train(config: DictConfig) -> None:
+    """Measure how fast agents train, print it, and write the rows.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/benchmark_train.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    from refrag_rl.benchmarks.train import run
+
+    run(config)
+
+
+def latency(config: DictConfig) -> None:
+    """Measure times to the first token and after it, print them, and write table and figure.
+
+    Args:
+        config: As composed from ``refrag_rl/conf/benchmark_latency.yaml``.
+
+    Raises:
+        UserError: The config asks for something that does not exist or does not fit.
+    """
+    from refrag_rl.benchmarks.latency import run
+
+    run(config)
+
+
 def pretrain(config: DictConfig) -> None:
     """Measure training steps, print the result, and write ``benchmark.json``.
 
@@ -42,7 +86,14 @@ def pretrain(config: DictConfig) -> None:
 
 def main() -> None:
     """Run the measurement that the command line names."""
-    run_one_of({"rewards": rewards, "pretrain": pretrain}, "benchmark", default="rewards")
+    tasks = {
+        "rewards": rewards,
+        "env": env,
+        "train": train,
+        "latency": latency,
+        "pretrain": pretrain,
+    }
+    run_one_of(tasks, "benchmark", default="rewards")
 
 
 if __name__ == "__main__":

@@ -205,6 +205,40 @@ class RewardsBenchmarkConfig(CommonConfig):
     repeats: int = MISSING
 
 
+class View(Enum):
+    """A view of the environment."""
+
+    single = "single"
+    vector = "vector"
+    sb3 = "sb3"
+
+
+@dataclass
+class EnvBenchmarkConfig(CommonConfig):
+    """``python -m refrag_rl.benchmark env``."""
+
+    env: EnvSection = field(default_factory=EnvSection)
+    budget: Any = MISSING
+    views: list[View] = field(default_factory=list)
+    count: int = MISSING
+    episodes: int = MISSING
+    repeats: int = MISSING
+
+
+@dataclass
+class TrainBenchmarkConfig:
+    """``python -m refrag_rl.benchmark train``."""
+
+    agents: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    total_rewards: int = MISSING
+    eval_every: int = MISSING
+    rate: float = MISSING
+    target: float | None = None
+    seed: int = MISSING
+    output: str | None = None
+
+
 @dataclass
 class PretrainBenchmarkConfig:
     """``python -m refrag_rl.benchmark pretrain``."""
@@ -220,6 +254,44 @@ class PretrainBenchmarkConfig:
     output: str | None = None
 
 
+@dataclass
+class ShapeSection:
+    """Decoder and encoder of random weights."""
+
+    name: str = MISSING
+    decoder: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PolicyShapeSection:
+    """Network of a policy of random weights."""
+
+    width: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+
+
+@dataclass
+class LatencyBenchmarkConfig:
+    """``python -m refrag_rl.benchmark latency``."""
+
+    model: ShapeSection = field(default_factory=ShapeSection)
+    lengths: list[int] = field(default_factory=list)
+    chunk_sizes: list[int] = field(default_factory=list)
+    policy_rates: list[float] = field(default_factory=list)
+    prompt_length: int = MISSING
+    output_length: int = MISSING
+    policy: PolicyShapeSection = field(default_factory=PolicyShapeSection)
+    encoder_tokens: int = MISSING
+    warmup: int = MISSING
+    repeats: int = MISSING
+    device: Device = Device.auto
+    dtype: Dtype = Dtype.auto
+    seed: int = MISSING
+    output: str | None = None
+
+
 def register() -> None:
     """Make the types known to Hydra, under the names that the YAML files' defaults lists use."""
     store = ConfigStore.instance()
@@ -228,6 +300,9 @@ def register() -> None:
     store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
     for name, benchmark in (
         ("benchmark_rewards", RewardsBenchmarkConfig),
+        ("benchmark_env", EnvBenchmarkConfig),
+        ("benchmark_train", TrainBenchmarkConfig),
+        ("benchmark_latency", LatencyBenchmarkConfig),
         ("benchmark_pretrain", PretrainBenchmarkConfig),
     ):
         store.store(group="schema", name=name, node=benchmark, package="_global_")

@@ -27,16 +27,24 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def number_format(dtype: str, device: torch.device) -> Format:
+    """Return ``float32`` or ``bfloat16`` for one of these, or ``auto``: bfloat16 on a GPU."""
+    if dtype == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return "bfloat16" if dtype == "bfloat16" else "float32"
+
+
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     """Return the wall-clock time of a call, in seconds; waits for the device on both sides."""
-    _wait_for(device)
+    wait_for(device)
     started = time.perf_counter()
     call()
-    _wait_for(device)
+    wait_for(device)
     return time.perf_counter() - started
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return once the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

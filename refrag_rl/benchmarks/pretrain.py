@@ -28,7 +28,8 @@ from torch import Tensor
 from refrag_rl.benchmarks.compiling import compile_body, has_compiler
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
-from refrag_rl.benchmarks.training_step import OurStep, PlainStep, build_decoder
+from refrag_rl.benchmarks.shapes import build_decoder
+from refrag_rl.benchmarks.training_step import OurStep, PlainStep
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refrag_rl.atomic import write_text
 from refrag_rl.run_folder import create_run_folder, shown
 
 
@@ -22,11 +23,20 @@ class Column(NamedTuple):
         title: Heads the column.
         key: Of the row.
         form: Python format of the value.
+        scale: What a number is multiplied by first, to be shown in another unit.
     """
 
     title: str
     key: str
     form: str
+    scale: float | None = None
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return a row's value as it is shown; ``-`` where it has none."""
+        value = row[self.key]
+        if value is None:
+            return "-"
+        return self.form.format(value if self.scale is None else value * self.scale)
 
 
 def finish(
@@ -55,7 +65,7 @@ def finish(
     """
     create_run_folder(folder, config, command=command)
     text = json.dumps(rows, indent=1, allow_nan=False)
-    (folder / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "benchmark.json", text + "\n")
     table = Table(
         title=Text(title),
         title_justify="left",
@@ -67,7 +77,7 @@ def finish(
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(column.form.format(row[column.key]) for column in columns))
+        table.add_row(*(column.text(row) for column in columns))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"results: {shown(folder)}", soft_wrap=True, markup=False)

@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import PreTrainedModel, RobertaConfig, RobertaModel
 
 from refrag_rl.benchmarks.machine import Format
-from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.pretraining.batch import Batch
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers
-
-
-def build_decoder(options: Mapping[str, Any], seed: int, device: torch.device) -> PreTrainedModel:
-    """Make a decoder with random weights.
-
-    Args:
-        options: Of its configuration; ``model_type`` names the kind.
-        seed: Of the weights.
-        device: Where it is to run.
-
-    Raises:
-        UserError: There is no such kind, or an option does not fit it.
-    """
-    settings = {str(key): value for key, value in options.items()}
-    name = str(settings.pop("model_type", None))
-    torch.manual_seed(seed)
-    try:
-        config = AutoConfig.for_model(name, **settings)
-        decoder: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise UserError(
-            f"decoder (model_type={name}) cannot be made ({reason}).\n"
-            "Give the options of a causal language model's configuration, such as those of Lfm2."
-        ) from error
-    nn.Module.to(decoder, device)
-    return decoder.eval()
 
 
 class PlainStep:

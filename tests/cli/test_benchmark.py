@@ -23,6 +23,17 @@ TINY_DECODER = (
     "repeats=1",
 )
 
+TINY_REQUESTS = (
+    "model=tiny-shape",
+    "lengths=[32,64]",
+    "chunk_sizes=[8]",
+    "policy_rates=[2]",
+    "output_length=2",
+    "warmup=0",
+    "repeats=1",
+    "device=cpu",
+)
+
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads((folder / "benchmark.json").read_text())
@@ -88,16 +99,94 @@ def test_an_unknown_measurement_lists_the_choices(in_process: InProcess, tmp_pat
     outcome = in_process("benchmark", "rewrads")
     assert outcome.code == 2
     assert "did you mean rewards?" in outcome.err
-    assert "choices: rewards, pretrain" in outcome.err
+    assert "choices: rewards, env, train, latency, pretrain" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("word", ["rewards", "pretrain"])
+def test_shares_of_the_views_sum_to_one(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    sizes = ("budget=2", "count=3", "episodes=6", "repeats=1", "env.num_envs=2")
+    outcome = in_process("benchmark", "env", *tiny, *sizes, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    rows = rows_of(tmp_path / "bench")
+    assert [(row["view"], row["num_envs"]) for row in rows] == [
+        ("single", 1),
+        ("vector", 2),
+        ("sb3", 2),
+    ]
+    for row in rows:
+        shares = [row[f"{part}_share"] for part in ("decoder", "encoder", "outside")]
+        assert min(shares) > 0
+        assert sum(shares) == pytest.approx(1)
+        assert row["steps_per_second"] == pytest.approx(2 * row["episodes_per_second"])
+        assert (row["dtype"], row["device"]) == ("float32", "cpu")
+
+
+@pytest.mark.parametrize(("target", "is_reached"), [("100", True), ("0.01", False)])
+def test_agents_are_trained_to_a_target(
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    target: str,
+    is_reached: bool,
+) -> None:
+    short = ("evaluation.validation_count=4", "train_count=4", "budget=2")
+    quoted = [f"'{override}'" for override in (*tiny, *short)]
+    overrides = f"overrides=[{','.join(quoted)}]"
+    sizes = ("total_rewards=16", "eval_every=8", "rate=2", f"target={target}")
+    if is_reached:
+        # One agent, by a config of the user's own.
+        (tmp_path / "configs" / "agent").mkdir(parents=True)
+        own = "_target_: refrag_rl.agents.grpo.Grpo\ntotal_rewards: 1\nseed: 0\n"
+        (tmp_path / "configs" / "agent" / "mine.yaml").write_text(own)
+        sizes = ("--config-dir", "configs", "agents=[mine]", *sizes)
+    outcome = in_process("benchmark", "train", *sizes, overrides, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    rows = rows_of(tmp_path / "bench")
+    assert [row["agent"] for row in rows] == (["mine"] if is_reached else ["ppo", "grpo"])
+    for row in rows:
+        assert row["rewards"] >= 16
+        assert row["rewards_per_second"] == pytest.approx(row["rewards"] / row["training_seconds"])
+        assert 0 < row["decoder_share"] + row["encoder_share"] < 1
+        rewards, seconds, _ = row["curve"][0]
+        assert row["target"] == float(target)
+        if is_reached:
+            assert (row["rewards_to_target"], row["seconds_to_target"]) == (rewards, seconds)
+        else:
+            assert row["rewards_to_target"] is row["seconds_to_target"] is None
+        assert rewards >= 8
+        assert 0 < seconds <= row["training_seconds"]
+        assert row["curve"][-1][2] == row["log_perplexity"]
+    kept = {path.name for path in (tmp_path / "bench").iterdir() if path.name[0] != "."}
+    assert kept == {"benchmark.json", "config.yaml", "metadata.json"}
+
+
+def test_latency_writes_rows_and_figure(in_process: InProcess, tmp_path: Path) -> None:
+    outcome = in_process("benchmark", "latency", *TINY_REQUESTS, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert max(len(line) for line in outcome.out.splitlines()) <= 80
+    assert "tiny-shape, float32" in outcome.out
+    rows = rows_of(tmp_path / "bench")
+    assert [(row["context_length"], row["chunk_size"], row["cached"]) for row in rows] == [
+        (length, size, cached)
+        for length in (32, 64)
+        for size, cached in ((None, None), (8, True), (8, False), (8, True), (8, False))
+    ]
+    assert [row["policy_rate"] for row in rows] == [None, None, None, 2, 2] * 2
+    for row in rows:
+        assert min(row[key] for key in row if key.endswith(("seconds", "second"))) > 0
+    assert (tmp_path / "bench" / "benchmark.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("word", ["rewards", "env", "train", "latency", "pretrain"])
 def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
     outcome = in_process("benchmark", word, "--help")
     assert outcome.code == 0
     assert f"python -m refrag_rl.benchmark {word}" in outcome.out
-    assert "repeats" in outcome.out
+    assert "\nseed: 0\n" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -107,6 +196,21 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("rewards", "dtypes=[]"), "dtypes=[]", "bfloat16"),
         (("rewards", "dtypes=[float16]"), "float16", "float32"),
         (("rewards", "decoder=x"), "decoder", "choices"),
+        (("env", "views=[]"), "views=[]", "sb3"),
+        (("env", "views=[double]"), "double", "single, vector, sb3"),
+        (("env", "episodes=0"), "episodes=0", "1 or more"),
+        (("train", "agents=[]"), "agents=[]", "grpo"),
+        (("train", "agents=[grpo,pppo]"), "agent=pppo", "did you mean ppo"),
+        (("train", "agents=[recency]"), "recency", "grpo"),
+        (("train", "overrides=['sed=1']"), "sed", "did you mean seed"),
+        (("train", "eval_every=0"), "eval_every=0", "1 or more"),
+        (("latency", "model=llama"), "model=llama", "llama-2-7b-shape"),
+        (("latency", "lengths=[100]"), "100", "multiples of every chunk size"),
+        (("latency", "lengths=[]"), "lengths=[]", "1 or more"),
+        (("latency", "chunk_sizes=[8,8]"), "chunk_sizes=[8, 8]", "different"),
+        (("latency", "policy_rates=[40]"), "40", "below the largest chunk size, 32"),
+        (("latency", "output_length=1"), "output_length=1", "2 or more"),
+        (("latency", "model.encoder.model_type=none"), "none", "RoBERTa"),
         (("pretrain", "length=1"), "length=1", "2 or more"),
         (("pretrain", "decoder.model_type=bert", "repeats=1"), "Bert", "causal"),
         (("pretrain", "decoder.model_type=no_such_model"), "no_such_model", "causal"),

@@ -1,0 +1,89 @@
+"""Answering a request token by token, with the times that the paper reports.
+
+1. Time to the first token (TTFT): from the request to the first generated token, so everything that
+   makes the decoder's input, and the prefill. In the prefill the output layer is applied to the
+   last position only.
+2. Time per further token (TTIT): the rest over the further tokens.
+3. Throughput: all generated tokens over the whole time.
+
+Decoding is greedy, with the cache of ``transformers``, one sequence at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from refrag_rl.benchmarks.machine import wait_for
+
+
+class Answer(NamedTuple):
+    """A request answered.
+
+    Attributes:
+        tokens: (o,) int64, generated.
+        positions: That the decoder read in the prefill.
+        kv_cache_bytes: Of keys and values, once the last token was generated.
+        ttft: Seconds to the first token.
+        ttit: Seconds per further token.
+    """
+
+    tokens: Tensor
+    positions: int
+    kv_cache_bytes: int
+    ttft: float
+    ttit: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Throughput: generated tokens over the whole time."""
+        further = len(self.tokens) - 1
+        return len(self.tokens) / (self.ttft + further * self.ttit)
+
+
+@torch.inference_mode()
+def answer(decoder: PreTrainedModel, read: Callable[[], Tensor], output_length: int) -> Answer:
+    """Generate tokens; the device is waited for at the start, after the first token, at the end.
+
+    Args:
+        decoder: A causal language model.
+        read: Makes its ``inputs_embeds`` (1, T, d).
+        output_length: ``o``, 2 or more.
+    """
+    device = decoder.device
+    wait_for(device)
+    started = time.perf_counter()
+    inputs_embeds = read()
+    cache = DynamicCache(config=decoder.config)
+    tokens = [_next_token(decoder, cache, inputs_embeds=inputs_embeds)]
+    wait_for(device)
+    first = time.perf_counter()
+    while len(tokens) < output_length:
+        tokens.append(_next_token(decoder, cache, input_ids=tokens[-1]))
+    wait_for(device)
+    ended = time.perf_counter()
+    return Answer(
+        tokens=torch.cat(tokens, dim=1)[0].cpu(),
+        positions=inputs_embeds.shape[1],
+        kv_cache_bytes=cache_bytes(cache),
+        ttft=first - started,
+        ttit=(ended - first) / (output_length - 1),
+    )
+
+
+def _next_token(decoder: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Tensor:
+    """Return the most probable next token, (1, 1); what was read is added to the cache."""
+    output = decoder(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    token: Tensor = output.logits[:, -1].argmax(-1, keepdim=True)
+    return token
+
+
+def cache_bytes(cache: DynamicCache) -> int:
+    """Return the size of a cache's keys and values; what other layers keep is not counted."""
+    held = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    return sum(tensor.nbytes for tensor in held if isinstance(tensor, Tensor))
