@@ -77,9 +77,9 @@ def test_a_gradient_stops_the_run_before_it_reaches_a_weight(
 
     begin = Grpo._begin
 
-    def remembering(agent, monitor, policy, optimizer):
+    def remembering(agent, monitor, problem, policy, optimizer):
         seen.append(optimizer.param_groups[0]["params"][0])
-        return begin(agent, monitor, policy, optimizer)
+        return begin(agent, monitor, problem, policy, optimizer)
 
     monkeypatch.setattr(AGENTS[name]().__class__, "_begin", remembering)
     monkeypatch.setattr(torch.Tensor, "backward", broken)
