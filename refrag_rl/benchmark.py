@@ -8,91 +8,34 @@ holds the rows of the table that is printed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 from omegaconf import DictConfig
 
 from refrag_rl.commands import run_one_of
 
-
-def rewards(config: DictConfig) -> None:
-    """Measure rewards per second, print them, and write ``benchmark.json``.
-
-    Args:
-        config: As composed from ``refrag_rl/conf/benchmark_rewards.yaml``.
-
-    Raises:
-        UserError: The config asks for something that does not exist or does not fit.
-    """
-    # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
-    from refrag_rl.benchmarks.rewards import run
-
-    run(config)
+MEASUREMENTS = ("rewards", "env", "train", "latency", "pretrain")
+"""Modules of ``refrag_rl.benchmarks``; the config of each is ``conf/benchmark_<name>.yaml``."""
 
 
-def env(config: DictConfig) -> None:
-    """Measure steps per second of the environment's views, print them, and write the rows.
+def measurement(name: str) -> Callable[[DictConfig], None]:
+    """Return the task that measures, prints the rows and writes them.
 
     Args:
-        config: As composed from ``refrag_rl/conf/benchmark_env.yaml``.
-
-    Raises:
-        UserError: The config asks for something that does not exist or does not fit.
+        name: One of ``MEASUREMENTS``.
     """
-    from refrag_rl.benchmarks.env import run
 
-    run(config)
+    def run(config: DictConfig) -> None:
+        # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+        import_module(f"refrag_rl.benchmarks.{name}").run(config)
 
-
-def train(config: DictConfig) -> None:
-    """Measure how fast agents train, print it, and write the rows.
-
-    Args:
-        config: As composed from ``refrag_rl/conf/benchmark_train.yaml``.
-
-    Raises:
-        UserError: The config asks for something that does not exist or does not fit.
-    """
-    from refrag_rl.benchmarks.train import run
-
-    run(config)
-
-
-def latency(config: DictConfig) -> None:
-    """Measure times to the first token and after it, print them, and write table and figure.
-
-    Args:
-        config: As composed from ``refrag_rl/conf/benchmark_latency.yaml``.
-
-    Raises:
-        UserError: The config asks for something that does not exist or does not fit.
-    """
-    from refrag_rl.benchmarks.latency import run
-
-    run(config)
-
-
-def pretrain(config: DictConfig) -> None:
-    """Measure training steps, print the result, and write ``benchmark.json``.
-
-    Args:
-        config: As composed from ``refrag_rl/conf/benchmark_pretrain.yaml``.
-
-    Raises:
-        UserError: The config asks for something that does not exist or does not fit.
-    """
-    from refrag_rl.benchmarks.pretrain import run
-
-    run(config)
+    return run
 
 
 def main() -> None:
     """Run the measurement that the command line names."""
-    tasks = {
-        "rewards": rewards,
-        "env": env,
-        "train": train,
-        "latency": latency,
-        "pretrain": pretrain,
-    }
+    tasks = {name: measurement(name) for name in MEASUREMENTS}
     run_one_of(tasks, "benchmark", default="rewards")
 
 

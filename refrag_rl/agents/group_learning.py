@@ -125,17 +125,11 @@ class GroupAgent(LearningAgent):
     def learn(self, env: VectorView, monitor: Monitor) -> None:
         """Train on the environment's problem, whole selections at a time; see ``Agent.learn``."""
         problem: Problem = env.problem
-        policy = self._start(problem.embedding_size)
-        optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
-        training = self._begin(monitor, problem, policy, optimizer)
-        while training.done < self.total_rewards:
-            rng = self._rng(training)
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_after(training.done)
+        training = self._begin_with_adam(monitor, problem)
+        for rng in self._updates(training):
             with Stopwatch() as stopwatch:
-                batch = self.collect(policy, problem, rng)
-                scalars = self.improve(policy, optimizer, batch)
-            scalars["reward/rewards_per_second"] = batch.scored / stopwatch.seconds
+                batch = self.collect(training.policy, problem, rng)
+                scalars = self.improve(training.policy, training.optimizer, batch)
             few = slice(self.reference_windows)
             scalars |= difference_to_reference(
                 problem,
@@ -145,8 +139,7 @@ class GroupAgent(LearningAgent):
                 batch.rewards.mean(-1)[few],
                 rng,
             )
-            training.advance(batch.scored)
-            self._report(monitor, training, scalars)
+            self._end_update(monitor, training, scalars, batch.scored, stopwatch.seconds)
 
     def collect(
         self, policy: PointerPolicy, problem: Problem, rng: np.random.Generator
@@ -169,7 +162,7 @@ class GroupAgent(LearningAgent):
                 greedy = selections.greedy(*groups)
             best = plackett_luce.expanded_from(greedy, problem.num_chunks).cpu().numpy()
             rows, expanded = np.concatenate([rows, indices]), np.concatenate([expanded, best])
-        rewards = np.asarray(problem.rewards(rows, expanded), dtype=np.float64)
+        levels, rewards = problem.log_perplexity_and_rewards(rows, expanded)
         shape = (len(indices), self.group_size)
         return GroupBatch(
             indices,
@@ -178,8 +171,7 @@ class GroupAgent(LearningAgent):
             order,
             log_prob,
             rewards[:drawn].reshape(shape),
-            # Scored a moment ago: this is read from the reward model's cache.
-            problem.log_perplexity(rows[:drawn], expanded[:drawn]).reshape(shape),
+            levels[:drawn].reshape(shape),
             rewards[drawn:] if self.scores_greedy else None,
         )
 
@@ -214,7 +206,6 @@ class GroupAgent(LearningAgent):
                 scalars |= {"loss": loss, "entropy": entropy, "grad_norm": norm}
                 steps.append({name: float(value.detach()) for name, value in scalars.items()})
         figures |= {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-        figures["learning_rate"] = float(optimizer.param_groups[0]["lr"])
         return {
             "reward/mean": float(batch.rewards.mean()),
             "reward/log_perplexity": float(batch.log_perplexity.mean()),

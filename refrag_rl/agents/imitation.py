@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from refrag_rl.agents import arguments
 from refrag_rl.agents.demonstrations import (
@@ -101,9 +100,8 @@ class Imitation(LearningAgent):
     def learn(self, env: VectorView, monitor: Monitor) -> None:
         """Label windows of the environment's problem and learn the labels; see ``Agent.learn``."""
         problem: Problem = env.problem
-        policy = self._start(problem.embedding_size)
-        optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
-        training = self._begin(monitor, problem, policy, optimizer)
+        training = self._begin_with_adam(monitor, problem)
+        policy, optimizer = training.policy, training.optimizer
         demonstrations = Demonstrations(problem, self.picks, self.windows_per_update, self.seed)
         if training.update:
             # Of a resumed training; they were counted when they were made.
@@ -111,10 +109,7 @@ class Imitation(LearningAgent):
                 demonstrations.add(update)
             # Once more: it empties the caches, which were empty at this point before, too.
             monitor.restore(policy, optimizer)
-        while training.done < self.total_rewards:
-            rng = self._rng(training)
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_after(training.done)
+        for rng in self._updates(training):
             before = demonstrations.scored
             with Stopwatch() as stopwatch:
                 made = demonstrations.add(training.update)
@@ -125,12 +120,9 @@ class Imitation(LearningAgent):
                     loss = imitation_loss(policy, problem, drawn)
                     norm = gradient_step(policy, optimizer, loss, self.max_grad_norm)
                     steps.append([float(loss.detach()), float(norm)])
-            scored = demonstrations.scored - before
             scalars["policy/loss"], scalars["policy/grad_norm"] = np.mean(steps, axis=0).tolist()
-            scalars["policy/learning_rate"] = float(optimizer.param_groups[0]["lr"])
-            scalars["reward/rewards_per_second"] = scored / stopwatch.seconds
-            training.advance(scored)
-            self._report(monitor, training, scalars)
+            scored = demonstrations.scored - before
+            self._end_update(monitor, training, scalars, scored, stopwatch.seconds)
 
     def _figures(
         self,

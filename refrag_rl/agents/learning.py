@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -203,6 +203,35 @@ class LearningAgent(ABC):
         self._trained().training.update(facts)
         return training
 
+    def _begin_with_adam(self, monitor: Monitor, problem: Problem) -> Training:
+        """Return the training of the policy by Adam; see ``_begin``."""
+        policy = self._start(problem.embedding_size)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
+        return self._begin(monitor, problem, policy, optimizer)
+
+    def _updates(self, training: Training) -> Iterator[np.random.Generator]:
+        """Yield each update's generator, its learning rate set, until the rewards are seen."""
+        while training.done < self.total_rewards:
+            for group in training.optimizer.param_groups:
+                group["lr"] = self._learning_rate_after(training.done)
+            yield self._rng(training)
+
+    def _end_update(
+        self,
+        monitor: Monitor,
+        training: Training,
+        scalars: Mapping[str, float],
+        scored: int,
+        seconds: float,
+    ) -> None:
+        """Count an update of ``_updates`` that scored so many sets, and report it."""
+        rates = {
+            "policy/learning_rate": float(training.optimizer.param_groups[0]["lr"]),
+            "reward/rewards_per_second": scored / seconds,
+        }
+        training.advance(scored)
+        self._report(monitor, training, {**scalars, **rates})
+
     def _rng(self, training: Training) -> np.random.Generator:
         """Return the generator of an update: its draws depend on seed and update alone."""
         return np.random.default_rng([self.seed, training.update])
@@ -226,14 +255,13 @@ class LearningAgent(ABC):
         For agents whose training scores other sets than the policy's own.
         """
         expanded = self.select(problem.observe(indices, budgets), budgets, rng)
-        rewards = problem.rewards(indices, expanded)
+        levels, rewards = problem.log_perplexity_and_rewards(indices, expanded)
         few = slice(self.reference_windows)
         figures = difference_to_reference(
             problem, monitor.reference, indices[few], budgets[few], rewards[few], rng
         )
         figures["reward/mean"] = float(rewards.mean())
-        # Scored a moment ago: this is read from the reward model's cache.
-        figures["reward/log_perplexity"] = float(problem.log_perplexity(indices, expanded).mean())
+        figures["reward/log_perplexity"] = float(levels.mean())
         return figures, expanded
 
     def _report(self, monitor: Monitor, training: Training, scalars: Mapping[str, float]) -> None:

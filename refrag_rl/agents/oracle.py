@@ -26,11 +26,12 @@ from math import comb
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from refrag_rl.errors import UserError
+from refrag_rl.policies.plackett_luce import NO_PICK, expanded_from
 
-NO_PICK = -1
 ALL, EVEN, ODD = 0, 1, 2
 """Output tokens: all, those of even and of odd places; the columns of ``HalvedScores``."""
 
@@ -85,14 +86,6 @@ def greedy_order(
         order[going, step] = scores.argmin(1)
         expanded[going, order[going, step]] = True
     return order
-
-
-def as_sets(order: NDArray[np.int64], num_chunks: int) -> NDArray[np.bool_]:
-    """Return the sets of ordered selections (B, T), (B, L) bool."""
-    expanded = np.zeros((len(order), num_chunks), dtype=bool)
-    rows, steps = np.nonzero(order != NO_PICK)
-    expanded[rows, order[rows, steps]] = True
-    return expanded
 
 
 def improve_by_swaps(
@@ -263,7 +256,7 @@ class Oracle:
         """
         held = self.problem.chunk_masks(indices)
         order = greedy_order(indices, held, budgets, losses)
-        expanded = as_sets(order, held.shape[1])
+        expanded = expanded_from(torch.from_numpy(order), held.shape[1]).numpy()
         return improve_by_swaps(indices, held, expanded, losses, self.swap_rounds)
 
     def log_perplexity(

@@ -168,13 +168,9 @@ class Regression(LearningAgent):
     def learn(self, env: VectorView, monitor: Monitor) -> None:
         """Measure gains on the environment's problem and learn them; see ``Agent.learn``."""
         problem: Problem = env.problem
-        policy = self._start(problem.embedding_size)
-        optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
-        training = self._begin(monitor, problem, policy, optimizer)
-        while training.done < self.total_rewards:
-            rng = self._rng(training)
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_after(training.done)
+        training = self._begin_with_adam(monitor, problem)
+        policy, optimizer = training.policy, training.optimizer
+        for rng in self._updates(training):
             with Stopwatch() as stopwatch:
                 measured = measure_gains(
                     problem, self.windows_per_update, self.chunks_per_window, rng
@@ -191,7 +187,4 @@ class Regression(LearningAgent):
             # Of the predictions made before these gains were seen.
             unexplained = steps[0][0] / max(float(measured.gains.var()), 1e-12)
             scalars["policy/explained_variance"] = 1 - unexplained
-            scalars["policy/learning_rate"] = float(optimizer.param_groups[0]["lr"])
-            scalars["reward/rewards_per_second"] = measured.scored / stopwatch.seconds
-            training.advance(measured.scored)
-            self._report(monitor, training, scalars)
+            self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)

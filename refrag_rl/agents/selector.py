@@ -68,6 +68,12 @@ class Problem(Protocol):
         """Return the terminal rewards, (B,), in one call of the reward model."""
         ...
 
+    def log_perplexity_and_rewards(
+        self, indices: NDArray[np.int64], expanded: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return what ``log_perplexity`` and ``rewards`` do, in one call of the reward model."""
+        ...
+
     def log_perplexity(
         self, indices: NDArray[np.int64], expanded: NDArray[np.bool_]
     ) -> NDArray[np.float32]:

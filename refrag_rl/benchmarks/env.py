@@ -16,17 +16,12 @@ from typing import TypedDict
 
 from omegaconf import DictConfig
 
+from refrag_rl.benchmarks.loading import load
 from refrag_rl.benchmarks.machine import Format, describe_device, number_format, seconds_of
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.random_play import VIEWS, Played
 from refrag_rl.benchmarks.report import Column, finish
-from refrag_rl.composition import (
-    build_problem,
-    build_refrag,
-    build_windows,
-    evaluation_split,
-    load_documents,
-)
+from refrag_rl.composition import build_problem
 from refrag_rl.envs.options import RewardTiming
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
@@ -86,17 +81,7 @@ def run(config: DictConfig) -> None:
     if not config.views:
         raise UserError(f"views=[]: give one or more of {', '.join(VIEWS)}")
     folder = choose_run_folder(config, "benchmark")
-    split = evaluation_split(config.corpus, learns=False)
-    refrag = build_refrag(config.refrag)
-    windows = build_windows(
-        config.windows,
-        load_documents(config.corpus),
-        split,
-        refrag,
-        count=config.count,
-        seed=config.seed,
-        each_domain=False,
-    )
+    refrag, windows = load(config)
     problem = build_problem(
         windows,
         refrag,

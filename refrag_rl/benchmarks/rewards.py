@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from refrag_rl.benchmarks import plain_rewards
+from refrag_rl.benchmarks.loading import load
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.selections import random_groups
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.comparison import build_columns
-from refrag_rl.composition import build_refrag, build_windows, evaluation_split, load_documents
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.reward import RewardModel
@@ -84,17 +84,7 @@ def run(config: DictConfig) -> None:
     if not config.dtypes:
         raise UserError("dtypes=[]: give one or both of float32 and bfloat16")
     folder = choose_run_folder(config, "benchmark")
-    split = evaluation_split(config.corpus, learns=False)
-    refrag = build_refrag(config.refrag)
-    source = build_windows(
-        config.windows,
-        load_documents(config.corpus),
-        split,
-        refrag,
-        count=config.count,
-        seed=config.seed,
-        each_domain=False,
-    )
+    refrag, source = load(config)
     columns = build_columns(
         config.rates, [], chunk_size=source.chunk_size, num_chunks=source.num_chunks
     )

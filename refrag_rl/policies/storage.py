@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from refrag_rl.atomic import replacing, write_text
 from refrag_rl.errors import UserError
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
@@ -42,19 +42,6 @@ class StoredPolicy:
     policy: PointerPolicy
     agent: str
     training: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
@@ -80,8 +67,9 @@ def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
         "training": dict(stored.training),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    _write_atomically(folder / WEIGHTS_FILE, weights)
-    _write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+    with replacing(folder / WEIGHTS_FILE) as fresh:
+        fresh.write_bytes(weights)
+    write_text(folder / CONFIG_FILE, json.dumps(description, indent=2) + "\n")
 
 
 def is_policy_folder(directory: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from refrag_rl.agents.oracle import (
     ALL,
@@ -9,13 +10,13 @@ from refrag_rl.agents.oracle import (
     ODD,
     HalvedScores,
     Oracle,
-    as_sets,
     exhaustive,
     greedy_order,
     improve_by_swaps,
 )
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
+from refrag_rl.policies.plackett_luce import expanded_from
 from tests.planted import PlantedRewardModel, PlantedWindows
 
 L = 7
@@ -51,6 +52,10 @@ class Noise:
             (self.noise[i] @ row - 3).astype(np.float32)
             for i, row in zip(indices, expanded, strict=True)
         ]
+
+
+def as_sets(order, num_chunks):
+    return expanded_from(torch.from_numpy(order), num_chunks).numpy()
 
 
 def search(losses, windows: int, budget: int, rounds: int = 20):
