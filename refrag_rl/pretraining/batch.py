@@ -34,6 +34,8 @@ class Batch:
         context_weight: Weight of the loss of an expanded chunk's token; 1 is that of the output's.
         name: Part of the mixture the batch comes from.
         prompt_weight: Weight of the loss of a prompt's token.
+        distillation: Share of an output token's loss that follows what the decoder itself predicts
+            when it reads all tokens (``distillation.py``); the rest is the true token's.
         chunk_texts: (B, L) text of each chunk; read by an encoder with a tokenizer of its own only.
         keys: (B,) of the windows.
     """
@@ -47,6 +49,7 @@ class Batch:
     context_weight: float
     name: str
     prompt_weight: float = 1.0
+    distillation: float = 0.0
     chunk_texts: tuple[tuple[str, ...], ...] = ()
     keys: tuple[str, ...] = ()
 
@@ -116,6 +119,7 @@ def stack(
     expanded: NDArray[np.bool_],
     *,
     context_weight: float = 0.0,
+    distillation: float = 0.0,
     name: str = "",
 ) -> Batch:
     """Put windows of one shape into a batch.
@@ -124,6 +128,7 @@ def stack(
         windows: Of equal lengths and prompt position.
         expanded: (B, L) bool.
         context_weight: As in ``Batch``.
+        distillation: As in ``Batch``.
         name: As in ``Batch``.
     """
     return Batch(
@@ -134,6 +139,7 @@ def stack(
         output_ids=torch.from_numpy(np.stack([window.output_ids for window in windows])),
         prompt_position=windows[0].prompt_position,
         context_weight=context_weight,
+        distillation=distillation,
         name=name,
         chunk_texts=tuple(window.chunk_texts for window in windows),
         keys=tuple(window.key for window in windows),

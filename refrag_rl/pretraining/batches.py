@@ -76,6 +76,7 @@ class Part:
         weight: Share of the batches, relative to the other parts.
         expansion: ``all`` chunks stand as tokens; ``none``; ``mixed``: a random number of them.
         context_weight: As in ``Batch``.
+        distillation: As in ``Batch``.
         reconstructs: The output is the text of the context's chunks, all compressed.
         sizes: In place of ``source``: windows whose context grows with a curriculum.
     """
@@ -85,6 +86,7 @@ class Part:
     weight: float
     expansion: Literal["all", "none", "mixed"]
     context_weight: float
+    distillation: float = 0.0
     reconstructs: bool = False
     sizes: Sizes | None = None
 
@@ -136,7 +138,13 @@ class MixtureBatches:
         windows = [first]
         windows += [source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
         expanded = np.stack([choose_chunks(first.num_chunks, count, rng) for _ in windows])
-        return stack(windows, expanded, context_weight=part.context_weight, name=part.name)
+        return stack(
+            windows,
+            expanded,
+            context_weight=part.context_weight,
+            distillation=part.distillation,
+            name=part.name,
+        )
 
     def _expanded_count(self, part: Part, window: Window, rng: np.random.Generator) -> int:
         if part.expansion == "all":

@@ -14,12 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refrag_rl.pretraining.distillation import Teacher
+
 _POSITIONS = 512
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, tokens: Tensor, scale: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        tokens: Tensor,
+        scale: Tensor,
+        teacher: Tensor | None,
+        share: Tensor | None,
+    ) -> Tensor:
         dtype = (
             torch.get_autocast_dtype(states.device.type)
             if torch.is_autocast_enabled(states.device.type)
@@ -39,10 +49,18 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             logits.copy_(low_states[rows] @ low_weight.T)
             logits.sub_(logits.amax(1, keepdim=True))
             chosen = logits.gather(1, target)
+            own = scale[rows, None]
+            if teacher is not None and share is not None:
+                followed = (teacher[rows].to(dtype) @ low_weight.T).float().softmax(1)
+                followed.mul_(share[rows, None])
+                own = own * (1 - share[rows, None])
+                chosen = chosen * (1 - share[rows, None]) + (followed * logits).sum(1, keepdim=True)
             total = logits.exp_().sum(1, keepdim=True)
             loss += ((total.log() - chosen) * scale[rows, None]).sum()
             logits.mul_(scale[rows, None] / total)
-            logits.scatter_add_(1, target, -scale[rows, None])
+            logits.scatter_add_(1, target, -own)
+            if teacher is not None:
+                logits.sub_(followed.mul_(scale[rows, None]))
             gradient = logits.to(dtype)
             state_gradient[rows] = gradient @ low_weight
             weight_gradient += gradient.T @ low_states[rows]
@@ -51,20 +69,23 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         (gradient,) = gradients
         state_gradient, weight_gradient = ctx.saved_tensors
         state_type, weight_type = ctx.types
         return (
             (state_gradient * gradient).to(state_type),
             (weight_gradient * gradient).to(weight_type),
-            None,
-            None,
+            *(None,) * 4,
         )
 
 
 def sliced_cross_entropy(
-    states: Tensor, weight: Tensor, tokens: Tensor, weights: Tensor | None = None
+    states: Tensor,
+    weight: Tensor,
+    tokens: Tensor,
+    weights: Tensor | None = None,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Return the weighted mean negative log-likelihood of tokens, nats per token.
 
@@ -76,11 +97,14 @@ def sliced_cross_entropy(
         weight: (V, d) of the output layer.
         tokens: (n,) int64.
         weights: (n,) float32, not negative; ``None``: all 1.
+        teacher: Of ``n`` positions; the targets are mixed with its predictions.
 
     Returns:
         () float32.
     """
     if weights is None:
         weights = torch.ones(len(tokens), dtype=torch.float32, device=states.device)
-    loss: Tensor = _SlicedCrossEntropy.apply(states, weight, tokens, weights / weights.sum())
+    followed = (None, None) if teacher is None else (teacher.states, teacher.share)
+    scale = weights / weights.sum()
+    loss: Tensor = _SlicedCrossEntropy.apply(states, weight, tokens, scale, *followed)
     return loss

@@ -9,6 +9,7 @@ from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
 from refrag_rl.modeling.mixing import Kind
 from refrag_rl.pretraining.batch import Batch
+from refrag_rl.pretraining.distillation import Teacher
 from refrag_rl.pretraining.fused_loss import sliced_cross_entropy
 
 
@@ -18,7 +19,8 @@ def mixed_loss(
     """Return the mean negative log-likelihood of a batch, nats per token.
 
     Scored are the tokens of the output and, with the batch's weights, those of the prompt and of
-    expanded chunks. Only the chunks that stand compressed are encoded.
+    expanded chunks. Only the chunks that stand compressed are encoded. With ``batch.distillation``
+    it is the cross-entropy to a mixture of the true token and the teacher's prediction.
 
     Args:
         model: Encoder and decoder.
@@ -44,11 +46,16 @@ def mixed_loss(
     scored = weights > 0
     states = model.head.states(states_in, scored)
     tokens = layout.token_ids[scored]
+    # After the reading that is trained: autocast keeps the first cast of each weight, and one made
+    # without gradients would cut the gradient.
+    teacher = Teacher.of(model, batch, layout.kind[scored]) if batch.distillation else None
     if not model.head.is_plain:
         losses = -model.head.log_likelihood(states, tokens)
+        if teacher is not None:
+            losses = teacher.mix(losses, states)
         return (losses * weights[scored]).sum() / weights[scored].sum()
     return sliced_cross_entropy(
-        states, model.decoder.get_output_embeddings().weight, tokens, weights[scored]
+        states, model.decoder.get_output_embeddings().weight, tokens, weights[scored], teacher
     )
 
 

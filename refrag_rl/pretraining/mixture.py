@@ -26,6 +26,7 @@ from refrag_rl.pretraining.curriculum import Curriculum
 from refrag_rl.pretraining.settings import (
     ContinualSection,
     DataSection,
+    Expansion,
     PartSection,
     ReconstructionSection,
     StageSection,
@@ -122,6 +123,7 @@ class StageBatches:
             weight=section.weight,
             expansion=cast(Any, section.expansion.value),
             context_weight=section.context_weight,
+            distillation=_distillation(section),
             reconstructs=section.kind == "reconstruction",
             sizes=sizes,
         )
@@ -160,6 +162,24 @@ class StageBatches:
             for size in curriculum.sizes
         ]
         return ReconstructionBatches(Sizes(sources, curriculum), size=batch_size(stage), seed=seed)
+
+
+def _distillation(section: PartSection) -> float:
+    """Return a part's ``distillation``.
+
+    Raises:
+        UserError: It is no share, or the part leaves nothing to learn by it.
+    """
+    share = section.distillation
+    if not 0 <= share <= 1:
+        raise UserError(f"distillation={share} of kind={section.kind}: give a share from 0 to 1.")
+    teaches = section.kind != "reconstruction" and section.expansion is not Expansion.all
+    if share and not teaches:
+        raise UserError(
+            f"distillation={share} of kind={section.kind}, expansion={section.expansion.value}: "
+            "the decoder\nfollows its own reading of all tokens there. Give 0, or another kind."
+        )
+    return share
 
 
 def batch_size(stage: StageSection) -> BatchSize:

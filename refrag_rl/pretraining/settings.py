@@ -74,6 +74,7 @@ class PartSection:
     weight: float = MISSING
     expansion: Expansion = Expansion.mixed
     context_weight: float = 0.0
+    distillation: float = 0.0
     domains: list[str] | None = None
     windows: dict[str, Any] = field(default_factory=dict)
 
