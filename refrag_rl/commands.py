@@ -27,6 +27,8 @@ from refrag_rl.stopping import stopping_at_once
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 _SIGNALLED = 128
+_QUIET = "verbose=false"
+"""What ``-q`` stands for; Hydra knows no options besides its own."""
 
 _OPTIONS = re.compile(
     r"Could not find '(.+?)/([^/']*)'\s+Available options in '.+?':\n((?:\t.+\n?)*)"
@@ -50,6 +52,7 @@ def run_command(
         command: Name in messages to the user; ``None``: ``config_name``.
     """
     command = command or config_name
+    sys.argv[1:] = [_QUIET if word == "-q" else word for word in sys.argv[1:]]
     # Hydra prints errors itself, in many lines, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()

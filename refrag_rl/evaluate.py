@@ -34,9 +34,10 @@ def evaluate(config: DictConfig) -> None:
     from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
 
     console = Console(highlight=False)
+    quiet_if_asked = Console(highlight=False, quiet=not config.verbose)
     folder = choose_run_folder(config, "evaluate")
     split = evaluation_split(config.corpus, learns=False)
-    with console.status("loading model and corpus"):
+    with quiet_if_asked.status("loading model and corpus"):
         refrag = build_refrag(config.refrag)
         heuristics, policies = build_selectors(
             list(config.selectors), refrag.reward_model.embedding_size
@@ -59,7 +60,7 @@ def evaluate(config: DictConfig) -> None:
     comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
-    with ProgressReport(console, "comparison", "selections") as progress:
+    with ProgressReport(quiet_if_asked, "comparison", "selections") as progress:
         rows = comparator.compare(policies, lambda _: progress.step(total))
     highlighted = [policy.name for policy in policies]
     write_window_scores(folder, comparator.window_scores())

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from refrag_rl.agents.selector import Selector
+from refrag_rl.board import add_figure, add_sample
 from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
@@ -33,13 +34,20 @@ _PROGRESS = {
 }
 """What is kept beside the agent's own progress."""
 
+_SHOWN = {"to best": "difference_to_best_heuristic", "reward": "mean"}
+"""Beside the progress, the first that is known: name there -> the agent's figure."""
+
+_SAMPLES = 2
+"""Windows that are shown as text at each comparison."""
+
 
 class TrainingMonitor:
     """Writes an agent's figures to TensorBoard, shows progress, compares it, keeps its state.
 
-    TensorBoard's groups: what the agent reports (``reward/``, ``train/``),
+    TensorBoard's groups: what the agent reports (``reward/``, ``policy/``),
     ``comparison/<domain>/<rate>/<selector>`` (nats per token) with
-    ``comparison/<domain>/<rate>/delta_to_best_heuristic``, and ``time/``. The horizontal axis is
+    ``comparison/<domain>/<rate>/delta_to_best_heuristic``, and ``time/``; at each comparison its
+    figure, and the texts of two windows with the expanded chunks marked. The horizontal axis is
     training rewards: selections scored so far.
 
     The state is kept every ``save_every`` rewards, at the end, and when a signal asks the run to
@@ -133,11 +141,11 @@ class TrainingMonitor:
         self._writer.add_scalar("time/rewards_per_second", step / max(training, 1e-9), step)
 
     def advance(self, done: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Show the progress with the mean reward; the progress measures the rate itself."""
+        """Show the progress with the lead over the best heuristic, or the mean reward."""
         self._total = total
         if self.progress is not None:
-            shown = {"reward": scalars["mean"]} if "mean" in scalars else {}
-            self.progress.advance(done, total, shown)
+            known = [(name, scalars[key]) for name, key in _SHOWN.items() if key in scalars]
+            self.progress.advance(done, total, dict(known[:1]))
 
     def should_evaluate(self, done: int) -> bool:
         """Return whether ``eval_every`` rewards have passed since the last comparison."""
@@ -149,6 +157,8 @@ class TrainingMonitor:
         self._evaluated_at = done
         rows = self._comparator.compare([selector])
         self._write_comparison(rows, done, selector.name)
+        add_figure(self._writer, rows, selector.name, done)
+        self._add_samples(selector, done)
         self._evaluation_seconds += time.perf_counter() - started
         self._writer.add_scalar("time/evaluation_seconds", self._evaluation_seconds, done)
         self._writer.flush()
@@ -210,6 +220,14 @@ class TrainingMonitor:
 
     def _training_seconds(self) -> float:
         return time.perf_counter() - self._started - self._evaluation_seconds
+
+    def _add_samples(self, selector: Selector, step: int) -> None:
+        windows = self._comparator.problem.windows
+        shown = min(_SAMPLES, len(windows))
+        for position, column in enumerate(self._comparator.columns):
+            picks = self._comparator.picks(selector, position, shown)
+            for index, expanded in enumerate(picks):
+                add_sample(self._writer, windows[index], expanded, column.chunks, step)
 
     def _write_comparison(self, rows: Sequence[Row], step: int, learned: str = "") -> None:
         for row in rows:

@@ -88,7 +88,7 @@ class ProgressReport:
         elif done >= total or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (total - done) / rate if rate else 0.0
-            line = f"{self._label}: {done}/{total} {self._unit}, {text}, {_minutes(left)} left"
+            line = f"{self._label}: {done}/{total}, {text}, {_minutes(left)} left"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, total: int) -> None:

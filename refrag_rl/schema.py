@@ -171,6 +171,7 @@ class CommonConfig:
 class TrainConfig(CommonConfig):
     """``python -m refrag_rl.train``."""
 
+    verbose: bool = True
     agent: Any = MISSING
     env: EnvSection = field(default_factory=EnvSection)
     budget: Any = MISSING
@@ -186,6 +187,7 @@ class TrainConfig(CommonConfig):
 class EvaluateConfig(CommonConfig):
     """``python -m refrag_rl.evaluate``."""
 
+    verbose: bool = True
     selectors: list[str] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)

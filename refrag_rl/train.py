@@ -46,12 +46,13 @@ def train(config: DictConfig) -> None:
             console.print(f"\nrun: {shown(folder)} is finished", soft_wrap=True, markup=False)
             return
         hold(folder)
-    with console.status("loading model and corpus"):
+    quiet_if_asked = Console(highlight=False, quiet=not config.verbose)
+    with quiet_if_asked.status("loading model and corpus"):
         run = prepare(config, folder)
     go_on = f"python -m refrag_rl.train {shlex.quote(f'resume={shown(run.folder)}')}"
     with saying_how_to_go_on(go_on, run.checkpoint.last_path):
-        run.learn(console)
-        run.compare(console)
+        run.learn(quiet_if_asked)
+        run.compare(console, quiet_if_asked)
     console.print(f"\nrun: {shown(run.folder)}", soft_wrap=True, markup=False)
     if run.learns:
         line = f"curves: tensorboard --logdir {shown(run.folder)}"

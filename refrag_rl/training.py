@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
+from refrag_rl.board import add_hyperparameters
 from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
 from refrag_rl.composition import (
     FrozenRefrag,
@@ -28,11 +30,13 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
 from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.evaluation.compare import Comparator
+from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
+from refrag_rl.event_files import ResumableWriter
 from refrag_rl.monitoring import TrainingMonitor
 from refrag_rl.progress import ProgressReport
-from refrag_rl.run_folder import choose_run_folder, create_run_folder
+from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
 from refrag_rl.score_caches import ScoreCaches
 from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint
@@ -85,6 +89,17 @@ class TrainingRun:
         """Whether the agent is one that learns."""
         return self.learning is not None
 
+    def _write_hyperparameters(self, rows: Sequence[Row]) -> None:
+        """Add settings and final figures to the curves, for TensorBoard's HParams tab."""
+        config = OmegaConf.to_container(OmegaConf.load(self.folder / CONFIG_FILE), resolve=False)
+        last = self.checkpoint.progress()
+        # What was written by a comparison that did not come to its end is cut off.
+        writer = ResumableWriter(self.folder / TENSORBOARD_FOLDER, last["events"])
+        with closing(writer):
+            add_hyperparameters(
+                writer, cast(dict[str, Any], config), rows, self.agent.name, last["done"]
+            )
+
     def learn(self, console: Console) -> None:
         """Train the agent, from its checkpoint if there is one, and save its policy.
 
@@ -116,13 +131,20 @@ class TrainingRun:
                     agent.learn(self.learning.env, monitor)
         agent.save(self.folder / POLICY_FOLDER)
 
-    def compare(self, console: Console) -> None:
-        """Compare on held-out documents, write the files, print the table."""
+    def compare(self, console: Console, progress_console: Console) -> None:
+        """Compare on held-out documents, write the files, print the table.
+
+        Args:
+            console: For the table.
+            progress_console: For the progress.
+        """
         selectors = [] if self.agent in self.comparator.heuristics else [self.agent]
         highlighted = [self.agent.name]
         total = self.comparator.reports(len(selectors))
-        with ProgressReport(console, "held-out comparison", "selections") as progress:
+        with ProgressReport(progress_console, "held-out comparison", "selections") as progress:
             rows = self.comparator.compare(selectors, lambda _: progress.step(total))
+        if self.learning is not None:
+            self._write_hyperparameters(rows)
         write_comparison(self.folder, rows, highlighted)
         for table in comparison_tables(rows, highlighted):
             console.print()

@@ -269,11 +269,11 @@ class LearningAgent(ABC):
         done = training.done
         self._trained().training["training_rewards"] = done
         monitor.record(done, scalars)
-        shown = ("reward/mean", "reward/log_perplexity", "reward/rewards_per_second")
+        shown = {name: value for name, value in scalars.items() if name.startswith("reward/")}
         monitor.advance(
             min(done, self.total_rewards),
             self.total_rewards,
-            {name.partition("/")[2]: scalars[name] for name in shown},
+            {name.partition("/")[2]: value for name, value in shown.items()},
         )
         if monitor.should_evaluate(done):
             monitor.evaluate(self, done)

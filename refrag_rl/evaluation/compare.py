@@ -184,15 +184,33 @@ class Comparator:
         scores = {}
         for selector in selectors:
             for position, column in enumerate(self.columns):
-                # The seed holds the name, so that a random selector's picks do not depend on which
-                # other selectors are compared.
-                rng = np.random.default_rng(
-                    [self.seed, position, zlib.crc32(selector.name.encode())]
-                )
+                rng = self._rng(selector, position)
                 parts = [self._selected(selector, column, batch, rng) for batch in self._batches()]
                 scores[selector.name, position] = np.concatenate(parts).astype(np.float64)
                 progress(selector.name)
         return scores
+
+    def _rng(self, selector: Selector, position: int) -> np.random.Generator:
+        """Return the generator of a selector at a budget.
+
+        The seed holds the name, so that a random selector's picks do not depend on which other
+        selectors are compared.
+        """
+        return np.random.default_rng([self.seed, position, zlib.crc32(selector.name.encode())])
+
+    def picks(self, selector: Selector, position: int, count: int) -> NDArray[np.bool_]:
+        """Return what a selector expands in the first windows, (count, L), as in a comparison.
+
+        Args:
+            selector: Any.
+            position: Of the budget in ``columns``.
+            count: Windows, at most as many as are scored in one call.
+        """
+        first = next(self._batches())
+        expanded = self._picked(
+            selector, self.columns[position], first, self._rng(selector, position)
+        )
+        return expanded[:count]
 
     def _selected(
         self,
@@ -201,6 +219,16 @@ class Comparator:
         indices: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> NDArray[np.float32]:
+        expanded = self._picked(selector, column, indices, rng)
+        return self.problem.log_perplexity(indices, expanded)
+
+    def _picked(
+        self,
+        selector: Selector,
+        column: Column,
+        indices: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> NDArray[np.bool_]:
         chunk_mask = self.problem.chunk_masks(indices)
         chunks = column.chunks_of(chunk_mask.sum(axis=1))
         expanded = selector.select(self.problem.observe(indices, chunks), chunks, rng)
@@ -212,7 +240,7 @@ class Comparator:
                 f"selector {selector.name} picked {picked.tolist()} chunks of text where the "
                 f"budgets are {chunks.tolist()}"
             )
-        return self.problem.log_perplexity(indices, expanded)
+        return expanded
 
     def _score_bounds(
         self, oracle: Bound, progress: Callable[[str], None]

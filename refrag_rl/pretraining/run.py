@@ -36,7 +36,7 @@ from refrag_rl.run_folder import CONFIG_FILE, describe_circumstances
 from refrag_rl.run_lock import LOCK_FILE, hold
 from refrag_rl.training_state import Checkpoint, require_fields
 
-CHANGEABLE = ("keep",)
+CHANGEABLE = ("keep", "verbose")
 """Settings that a run may be gone on with changed."""
 
 
@@ -82,7 +82,8 @@ def run_pretraining(config: DictConfig) -> None:
             open_until_end.enter_context(saying_how_to_go_on(_same_command(accelerator), last))
             curves = ResumableWriter(folder, _last_position(folder))
             writer = cast(Scalars, open_until_end.enter_context(closing(curves)))
-            show = open_until_end.enter_context(show_stages())
+            if settings.verbose:
+                show = open_until_end.enter_context(show_stages())
         recipe = Recipe(
             settings,
             tokenizer,

@@ -133,3 +133,4 @@ class PretrainConfig:
     validation_windows: int = MISSING
     seed: int = MISSING
     output: str = MISSING
+    verbose: bool = True

@@ -63,14 +63,28 @@ def test_train_then_evaluate_the_run(
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["seed"] == 0
     assert metadata["packages"]["torch"]
-    scalars = tags(folder / "tensorboard")
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert "comparison" in events.Tags()["images"]
+    assert "expanded chunks/3 chunks/text_summary" in events.Tags()["tensors"]
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
+    scalars = set(events.Tags()["scalars"])
+    assert "final/all/4/delta_to_best_heuristic" in scalars
     assert {"reward/mean", "time/rewards_per_second", f"comparison/all/4/{agent}"} <= scalars
     assert "reward/difference_to_best_heuristic" in scalars
 
     evaluate = command(
-        "evaluate", *tiny, "selectors=[random,run,run/policy]", "rates=[4]", "count=6", "output=new"
+        "evaluate",
+        "-q",
+        *tiny,
+        "selectors=[random,run,run/policy]",
+        "rates=[4]",
+        "count=6",
+        "output=new",
     )
     assert evaluate.returncode == 0, evaluate.stderr
+    assert "selections/s" in train.stdout
+    assert "selections/s" not in evaluate.stdout
     again = rows_of(tmp_path / "new")
     assert {row["selector"] for row in again} - set(REFERENCES) == {
         "random",

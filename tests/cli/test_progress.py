@@ -23,7 +23,7 @@ def test_without_a_terminal_a_line_every_ten_seconds_and_one_at_the_end() -> Non
             progress.advance(done, 40, {"mean": -3.25})
     lines = file.getvalue().splitlines()
     assert len(lines) == 4
-    assert lines[0] == "training: 10/40 rewards, 1.0 rewards/s, mean -3.250, 0:30 left"
+    assert lines[0] == "training: 10/40, 1.0 rewards/s, mean -3.250, 0:30 left"
     assert lines[-1].startswith("training: 40/40")
 
 
