@@ -18,6 +18,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.pretraining.assembly import build_model, start_encoder
+from refrag_rl.pretraining.attention import write_out_attention
 from refrag_rl.pretraining.batch import Batch
 from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
@@ -71,6 +72,7 @@ class Recipe:
         self._show = show
         torch.manual_seed(config.seed)
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
+        write_out_attention(self.refrag.model, accelerator.device)
         self._with_texts = not self.refrag.chunk_tokenizer.is_shared
         self._batches = StageBatches(
             train,

@@ -1,0 +1,30 @@
+"""How attention is computed in training on a CPU.
+
+PyTorch's fused attention saves memory on long sequences. On a CPU its backward pass is slow on
+short ones, and those are what a REFRAG trains on: chunks of some 17 tokens in the encoder, mixtures
+of a few hundred positions in the decoder. Written out as matrix products, an encoder's step of 608
+chunks takes two thirds of the time, a decoder's of 19 x 161 positions nine tenths
+(``experiments/LOG.md``).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from refrag_rl.modeling import RefragForCausalLM
+
+
+def write_out_attention(model: RefragForCausalLM, device: torch.device) -> None:
+    """Let a model that trains on a CPU compute its attention as plain matrix products.
+
+    The result is the same but for rounding. On other devices nothing is changed, and nothing is
+    saved with the model.
+
+    Args:
+        model: Changed in place.
+        device: Where it trains.
+    """
+    if device.type != "cpu":
+        return
+    for part in (model.encoder, model.decoder):
+        part.set_attn_implementation("eager")
