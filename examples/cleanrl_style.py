@@ -27,9 +27,10 @@ class Agent(nn.Module):
 def main(updates=20, num_envs=32, budget=4, epochs=4, clip=0.2):
     """Train; return the mean rewards, nats per token over nothing expanded."""
     torch.manual_seed(0)
-    name, mode = "refrag_rl/SelectiveExpansion-v0", {"autoreset_mode": "SameStep"}
     options = {"budget": budget, "reward_baseline": "compressed", "flat": False}
-    envs = gymnasium.make_vec(name, num_envs, "vector_entry_point", mode, **options)
+    envs = gymnasium.make_vec(
+        "refrag_rl/SelectiveExpansion-v0", num_envs, autoreset_mode="SameStep", **options
+    )
     agent = Agent(envs.single_observation_space)
     optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3)
     obs, curve = envs.reset(seed=0)[0], []

@@ -245,6 +245,8 @@ def test_multirun_gives_each_job_a_folder(
         for job in (0, 1)
     ]
     assert seeds == [0, 1]
+    # Hydra makes folders of its own for a multirun; there are none beside the one that was named.
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
