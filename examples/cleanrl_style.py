@@ -27,7 +27,7 @@ class Agent(nn.Module):
 def main(updates=20, num_envs=32, budget=4, epochs=4, clip=0.2):
     """Train; return the mean rewards, nats per token over nothing expanded."""
     torch.manual_seed(0)
-    options = {"budget": budget, "reward_baseline": "compressed", "flat": False}
+    options = {"budget": budget, "reward_baseline": "compressed", "flat": False, "count": 200}
     envs = gymnasium.make_vec(
         "refrag_rl/SelectiveExpansion-v0", num_envs, autoreset_mode="SameStep", **options
     )

@@ -14,7 +14,7 @@ import refrag_rl  # noqa: F401  (registers the environment)
 def main(steps: int = 4096, n_steps: int = 512, episodes: int = 50) -> float:
     """Train, and return the mean reward of some episodes: nats per token over nothing expanded."""
     env = gymnasium.make(
-        "refrag_rl/SelectiveExpansion-v0", budget="4x", reward_baseline="compressed"
+        "refrag_rl/SelectiveExpansion-v0", budget="4x", reward_baseline="compressed", count=200
     )
     masked = ActionMasker(env, lambda inner: inner.get_wrapper_attr("action_masks")())
     model = MaskablePPO("MultiInputPolicy", masked, n_steps=n_steps, gamma=1.0, seed=0)

@@ -15,7 +15,9 @@ from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
 
 def main(steps: int = 8192, num_envs: int = 16, n_steps: int = 64) -> float:
     """Train, and return the share of lost picks in one episode of each environment."""
-    env = SelectiveExpansionVecEnv(num_envs=num_envs, budget=6, reward_baseline="compressed")
+    env = SelectiveExpansionVecEnv(
+        num_envs=num_envs, budget=6, reward_baseline="compressed", count=200
+    )
     model = PPO("MultiInputPolicy", VecMonitor(env), n_steps=n_steps, gamma=1.0, seed=0)
     model.learn(steps)
     env.seed(1)

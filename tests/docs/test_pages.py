@@ -11,6 +11,7 @@ import pytest
 from refrag_rl import conf
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.composition import default_problem
+from refrag_rl.envs.arguments import COMPOSED_FROM
 from refrag_rl.envs.single import SelectiveExpansionEnv
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.observation import CHUNK_FEATURES, Observation
@@ -82,6 +83,7 @@ def test_the_environments_page_lists_what_there_is() -> None:
     assert set(first_column(page["Information"])) == set(info)
     own = set(inspect.signature(SelectiveExpansionEnv).parameters) - {"composition"}
     composed = set(inspect.signature(default_problem).parameters) - {"options"}
+    assert composed == set(COMPOSED_FROM)
     assert set(first_column(page["Arguments"])) == own | composed
 
 
