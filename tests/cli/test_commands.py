@@ -249,6 +249,16 @@ def test_multirun_gives_each_job_a_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
+def test_a_mistake_in_a_multirun_leaves_nothing_behind(
+    in_process: InProcess, tmp_path: Path
+) -> None:
+    arguments = ["corpus=files", "corpus.path=nowhere.txt", "seed=0,1", "output=sweep"]
+    outcome = in_process("evaluate", "--multirun", *arguments)
+    assert outcome.code == 2
+    assert "nowhere.txt" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
 def test_the_config_is_shown_without_running(
     in_process: InProcess, tmp_path: Path, name: str

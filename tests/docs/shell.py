@@ -24,7 +24,7 @@ SMALL = {
     "train": {
         "train_count": "8",
         "env.num_envs": "4",
-        "evaluation.rates": "[4]",
+        "evaluation.rates": "[8]",
         "evaluation.heuristics": "[random,successor]",
         "evaluation.count": "3",
         "evaluation.validation_count": "2",
@@ -112,6 +112,7 @@ class Shell:
         small = dict(SMALL[name])
         given = dict(word.split("=", 1) for word in words if re.match(r"[\w.]+=", word))
         if name == "train":
+            small["budget"] = given.get("budget", "2")
             agents = given.get("agent", "ppo").split(",")
             texts = [self._agent_file(agent).read_text() for agent in agents]
             small |= {
