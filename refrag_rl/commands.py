@@ -23,6 +23,7 @@ from refrag_rl.full_disk import is_full_disk, said_by_the_main_thread
 from refrag_rl.run_lock import release_all
 from refrag_rl.schema import register
 from refrag_rl.stopping import stopping_at_once
+from refrag_rl.sweeps import leaving_no_empty_folders, register_resolver
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -56,13 +57,14 @@ def run_command(
     # Hydra prints errors itself, in many lines, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
+    register_resolver()
     started = False
 
     def checked_task(config: DictConfig) -> None:
         nonlocal started
         started = True
         # Caught here, too: Hydra writes a line of its own about every Exception that passes it.
-        with _user_errors(command):
+        with leaving_no_empty_folders(), _user_errors(command):
             check_keys(config)
             # Missing values and wrong interpolations are found before anything is loaded.
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.agents.loading import load_selector
+from refrag_rl.agents.loading import find_policy, load_selector
 from refrag_rl.agents.oracle import Oracle
 from refrag_rl.agents.selector import Selector
 from refrag_rl.commands import suggestion
@@ -41,7 +43,8 @@ def build_selectors(
     """Return heuristics and trained policies, by name and by folder.
 
     Args:
-        names: Names of heuristics, run folders, policy folders; none: all heuristics.
+        names: Names of heuristics, run folders, policy folders, or patterns of such folders as
+            ``sweep/*``; none: all heuristics.
         embedding_size: Width of the chunk embeddings that policies must read.
 
     Returns:
@@ -50,7 +53,7 @@ def build_selectors(
     Raises:
         UserError: One is none of these, or a policy reads embeddings of another width.
     """
-    unique = list(dict.fromkeys(names))
+    unique = list(dict.fromkeys(each for name in names for each in _matches(name)))
     if not unique:
         return build_heuristics([]), []
     named = [name for name in unique if name in HEURISTICS]
@@ -62,6 +65,20 @@ def build_selectors(
         if given.count(policy.name) > 1 or policy.name in HEURISTICS:
             policy.name = f"{policy.name} {folder}"
     return heuristics, policies
+
+
+def _matches(name: str) -> list[str]:
+    """Return the folders with a policy that a pattern matches; what is no pattern, as it is."""
+    if not has_magic(name) or Path(name).exists():
+        return [name]
+    # By length first, so that 10 stands after 9.
+    found = sorted(glob(name), key=lambda path: (len(path), path))
+    policies = [path for path in found if find_policy(path) is not None]
+    if not policies:
+        raise UserError(
+            f"selectors: {name} matches no folder with a policy; give run folders or policy folders"
+        )
+    return policies
 
 
 def build_columns(

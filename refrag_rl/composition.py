@@ -33,7 +33,7 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows
-from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.reward import RewardModel
 from refrag_rl.schema import register
@@ -58,15 +58,21 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     """Load the checkpoint that ``refrag`` of the config names.
 
     Raises:
-        UserError: There is no such checkpoint, or no such device.
+        UserError: There is no such checkpoint, no such device, or what loads it gives no model.
     """
     options = _plain(section)
     device = choose_device("refrag.device", options["device"])
     dtype = options["dtype"]
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    loader = {name: options[name] for name in ("_target_", "path")}
     with _quiet_loading():
-        loaded = load_refrag(options["path"], dtype=torch.float32, device=device)
+        loaded = _make("refrag", loader, dtype=torch.float32, device=device)
+    if not isinstance(loaded, LoadedRefrag):
+        raise UserError(
+            f"refrag._target_={loader['_target_']} gave {type(loaded).__name__}; "
+            "it has to return a refrag_rl.modeling.checkpoint.LoadedRefrag"
+        )
     reward_model = RewardModel(
         loaded.model,
         loaded.chunk_tokenizer,

@@ -24,7 +24,7 @@ from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
 from refrag_rl.schema import TrainConfig
 
-OPEN_SECTIONS = ("agent", "corpus", "windows")
+OPEN_SECTIONS = ("agent", "corpus", "refrag", "windows")
 """Sections of the config that name the class they are for."""
 
 

@@ -31,19 +31,18 @@ def choose_run_folder(config: DictConfig, label: str) -> Path:
 
     Args:
         config: Its ``output`` is the folder; ``None`` is ``runs/<date-time>-<label>``. In a
-            multirun, the folder of a job is inside it.
+            multirun it is the job's number in ``output``, or in ``runs/<date-time>-multirun``,
+            which Hydra makes (``refrag_rl.sweeps``).
         label: What the run is about, such as the agent's name.
 
     Raises:
         UserError: The folder holds something already, is a file, or cannot be written to.
     """
     hydra = HydraConfig.get()
-    if config.output is not None:
-        folder = Path(config.output).expanduser()
-        if hydra.mode == RunMode.MULTIRUN:
-            folder /= str(hydra.job.num)
-    elif hydra.mode == RunMode.MULTIRUN:
+    if hydra.mode == RunMode.MULTIRUN:
         folder = Path(hydra.runtime.output_dir)
+    elif config.output is not None:
+        folder = Path(config.output).expanduser()
     else:
         folder = Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"
     _check_free(folder)

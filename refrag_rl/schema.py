@@ -126,6 +126,7 @@ class RecallSection(WindowsSection):
 class RefragSection:
     """The frozen model."""
 
+    _target_: str = "refrag_rl.modeling.checkpoint.load_refrag"
     path: str = MISSING
     dtype: Dtype = Dtype.auto
     device: Device = Device.auto
