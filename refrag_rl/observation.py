@@ -44,11 +44,11 @@ context,
 - ``reconstruction_loss``: log-perplexity of the chunk's tokens given its own projected chunk
   embedding and nothing else, nats per token: how much of the chunk its embedding has lost.
 
-What they cost at inference: ``log_perplexity`` and ``reconstruction_loss`` depend on the chunk alone
-and, like the chunk embeddings, can be computed once and stored with the passages, at a decoder pass
-over its ``k`` tokens each; ``position``, ``passage_rank`` and ``passage_start`` come with the
-retrieved passages; ``similarity``, ``lexical`` and ``suffix_match`` need the prompt and are counted
-or multiplied out without the model, but for the prompt's embedding.
+What they cost at inference: ``log_perplexity`` and ``reconstruction_loss`` depend on the chunk
+alone and, like the chunk embeddings, can be computed once and stored with the passages, at a
+decoder pass over its ``k`` tokens each; ``position``, ``passage_rank`` and ``passage_start`` come
+with the retrieved passages; ``similarity``, ``lexical`` and ``suffix_match`` need the prompt and
+are computed without the decoder (``similarity`` from the prompt's embedding).
 """
 
 DEFAULT_FEATURES: tuple[str, ...] = CHUNK_FEATURES[:7]

@@ -176,7 +176,7 @@ class RewardModel:
         return self._project(self.chunk_embeddings(windows), masks)
 
     def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
-        """Return what the projector makes of the prompts' embeddings, (B, d_dec), zeros for none."""
+        """Return the projected prompt embeddings, (B, d_dec), zeros where there is none."""
         asked = np.array([window.prompt_ids.size > 0 for window in windows])
         return self._project(self.prompt_embeddings(windows), asked)
 

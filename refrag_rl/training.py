@@ -187,7 +187,8 @@ def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:
     folder = find_policy(path)
     if folder is None:
         raise UserError(
-            f"start_from={path}: there is no policy in it\ngive a run folder, a policy folder or policy:default"
+            f"start_from={path}: there is no policy in it\n"
+            "give a run folder, a policy folder or policy:default"
         )
     return folder
 

@@ -2,9 +2,9 @@
 
 ``policy.json`` holds ``format``, ``version``, ``kind``, ``agent`` (which agent trained it),
 ``embedding_size``, ``config`` (with what the policy reads: ``features``, ``chunk_embeddings``,
-``prompt_token``, ``budget_token``), ``refrag`` (fingerprint of the model it was trained on, or null),
-``training`` (free metadata) and ``weights_sha256``, by which a pair that does not belong together is
-noticed.
+``prompt_token``, ``budget_token``), ``refrag`` (fingerprint of the model it was trained on, or
+null), ``training`` (free metadata) and ``weights_sha256``, by which a pair that does not belong
+together is noticed.
 """
 
 from __future__ import annotations
