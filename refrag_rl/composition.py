@@ -35,6 +35,7 @@ from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.quiet import silence_kernel_advice
+from refrag_rl.observation import Inputs
 from refrag_rl.reward import RewardModel
 from refrag_rl.schema import register
 
@@ -196,11 +197,13 @@ def build_problem(
     budget: object = "4x",
     reward: str = "neg_log_perplexity",
     reward_baseline: str = "none",
+    inputs: Inputs | None = None,
+    baseline_heuristics: Sequence[str] = (),
 ) -> ExpansionProblem:
-    """Join windows and model.
+    """Join windows and model; arguments as of ``ExpansionProblem``.
 
     Raises:
-        UserError: The budget is out of range.
+        UserError: An option is unknown or out of range.
     """
     spec: Any = OmegaConf.to_container(budget) if OmegaConf.is_config(budget) else budget
     return ExpansionProblem(
@@ -209,6 +212,8 @@ def build_problem(
         spec,
         reward,  # type: ignore[arg-type]
         reward_baseline,  # type: ignore[arg-type]
+        inputs=inputs,
+        baseline_heuristics=baseline_heuristics,
     )
 
 
@@ -251,7 +256,8 @@ def default_problem(
         count: How many windows.
         seed: Of the windows.
         overrides: Further settings as on the command line, such as ``"corpus.path=notes.txt"``.
-        **options: ``budget``, ``reward``, ``reward_baseline`` of ``ExpansionProblem``.
+        **options: ``budget``, ``reward``, ``reward_baseline`` of ``ExpansionProblem``;
+            ``chunk_embeddings`` and ``features`` of ``Inputs``.
 
     Raises:
         UserError: A name or an option is none of those allowed.
@@ -263,11 +269,17 @@ def default_problem(
         count,
         seed,
     )
-    unknown = set(options) - {"budget", "reward", "reward_baseline"}
+    asked = {
+        name: options.pop(name) for name in ("chunk_embeddings", "features") if name in options
+    }
+    if asked:
+        options["inputs"] = Inputs(**asked)
+    unknown = set(options) - {"budget", "reward", "reward_baseline", "inputs"}
     if unknown:
         raise UserError(
-            f"there is no option {', '.join(sorted(unknown))}\nchoices: budget, corpus, count, "
-            "overrides, refrag, reward, reward_baseline, seed, split, windows"
+            f"there is no option {', '.join(sorted(unknown))}\nchoices: budget, chunk_embeddings, "
+            "corpus, count, features, overrides, refrag, reward, reward_baseline, seed, split, "
+            "windows"
         )
     return problem.variant(**options)
 

@@ -39,9 +39,7 @@ def evaluate(config: DictConfig) -> None:
     split = evaluation_split(config.corpus, learns=False)
     with quiet_if_asked.status("loading model and corpus"):
         refrag = build_refrag(config.refrag)
-        heuristics, policies = build_selectors(
-            list(config.selectors), refrag.reward_model.embedding_size
-        )
+        heuristics, policies = build_selectors(list(config.selectors), refrag.reward_model)
         windows = build_windows(
             config.windows,
             load_documents(config.corpus),

@@ -57,6 +57,14 @@ class RewardBaseline(Enum):
     lexical = "lexical"
     passage_rank = "passage_rank"
     successor = "successor"
+    best_heuristic = "best_heuristic"
+
+
+class ChunkEmbeddings(Enum):
+    """Which chunk embeddings the policy reads."""
+
+    encoder = "encoder"
+    projector = "projector"
 
 
 class RewardTiming(Enum):
@@ -141,6 +149,8 @@ class EnvSection:
 
     reward: Reward = Reward.neg_log_perplexity
     reward_baseline: RewardBaseline = RewardBaseline.none
+    baseline_heuristics: list[str] = field(default_factory=list)
+    chunk_embeddings: ChunkEmbeddings = ChunkEmbeddings.encoder
     reward_timing: RewardTiming = RewardTiming.terminal
     num_envs: int = MISSING
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
+from refrag_rl.agents.shipped import find_shipped, is_shipped_name
 from refrag_rl.board import add_hyperparameters
 from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
 from refrag_rl.composition import (
@@ -35,6 +37,7 @@ from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.monitoring import TrainingMonitor
+from refrag_rl.observation import Inputs, inputs_of
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
 from refrag_rl.score_caches import ScoreCaches
@@ -173,10 +176,15 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     learning = None
     if isinstance(agent, Agent):
         if config.start_from is not None:
-            agent.load(_policy_to_start_from(config.start_from))
+            agent.load(_policy_to_start_from(config.start_from, refrag))
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
-        create_run_folder(folder, config, command="train")
+        create_run_folder(
+            folder,
+            config,
+            command="train",
+            arguments=[str(each) for each in HydraConfig.get().overrides.task],
+        )
     return TrainingRun(folder, agent, learning, comparator, checkpoint)
 
 
@@ -195,11 +203,14 @@ def _naming_windows(problem: ExpansionProblem) -> Iterator[None]:
         ) from error
 
 
-def _policy_to_start_from(path: str) -> Path:
+def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:
+    if is_shipped_name(path):
+        return find_shipped(path, refrag.reward_model.fingerprint)
     folder = find_policy(path)
     if folder is None:
         raise UserError(
-            f"start_from={path}: there is no policy in it\ngive a run folder or a policy folder"
+            f"start_from={path}: there is no policy in it\n"
+            "give a run folder, a policy folder or policy:default"
         )
     return folder
 
@@ -235,6 +246,8 @@ def _learning(
         budget=config.budget,
         reward=section.reward.value,
         reward_baseline=section.reward_baseline.value,
+        inputs=Inputs(inputs_of(agent).features, section.chunk_embeddings.value),
+        baseline_heuristics=list(section.baseline_heuristics),
     )
     env = SelectiveExpansionVectorEnv(
         problem, section.num_envs, reward_timing=section.reward_timing.value

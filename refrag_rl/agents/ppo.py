@@ -228,7 +228,7 @@ class Ppo(LearningAgent):
             vf_coef=self.value_coef,
             max_grad_norm=self.max_grad_norm,
             target_kl=self.target_kl,
-            policy_kwargs={"pointer": self._start(problem.embedding_size)},
+            policy_kwargs={"pointer": self._start(problem)},
             seed=self.seed,
             device=self.device,
         )

@@ -117,6 +117,8 @@ class EpisodeBatch:
         indices = np.array([index for index, _ in drawn], dtype=np.int64)
         budgets = np.array([budget for _, budget in drawn], dtype=np.int64)
         observed = self.problem.observe(indices)
+        # Features that were not asked for: a space has no room for NaN.
+        np.nan_to_num(observed["features"], copy=False)
         fresh = dynamics.start(observed["chunk_mask"].astype(bool), budgets)
         where = np.asarray(rows, dtype=np.int64)
         if self._state is None:

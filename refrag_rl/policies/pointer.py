@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from refrag_rl.errors import UserError
-from refrag_rl.observation import CHUNK_FEATURES
-from refrag_rl.policies.features import check_features, count_columns, feature_columns
+from refrag_rl.observation import DEFAULT_FEATURES, EmbeddingSource, Inputs
+from refrag_rl.policies.features import count_columns, feature_columns
 from refrag_rl.policies.sharing import CONTEXT_KEYS, shared_contexts
 
 TensorObservation = Mapping[str, Tensor]
@@ -38,7 +38,8 @@ class PointerConfig:
     """Shape of a ``PointerPolicy``.
 
     Attributes:
-        embedding_size: ``d``, of the encoder's chunk embeddings.
+        embedding_size: ``d``, of the chunk embeddings.
+        chunk_embeddings: Where they come from, ``encoder`` (the paper) or ``projector``.
         features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
         prompt_token: Whether the prompt's embedding is one more input token.
         budget_token: Whether the total budget is one more input token.
@@ -56,7 +57,8 @@ class PointerConfig:
     """
 
     embedding_size: int
-    features: tuple[str, ...] = CHUNK_FEATURES
+    chunk_embeddings: EmbeddingSource = "encoder"
+    features: tuple[str, ...] = DEFAULT_FEATURES
     prompt_token: bool = True
     budget_token: bool = True
     logits: str = "once"
@@ -67,9 +69,10 @@ class PointerConfig:
     output_scale: float = 0.01
 
     def __post_init__(self) -> None:
-        if isinstance(self.features, str):
-            raise UserError(f"features={self.features!r}: give a list, as in [{self.features}]")
-        object.__setattr__(self, "features", check_features(tuple(self.features)))
+        inputs = Inputs(self.features, self.chunk_embeddings)
+        object.__setattr__(self, "features", inputs.features)
+        if inputs.chunk_embeddings is None:
+            raise UserError("policy chunk_embeddings: give encoder or projector")
         for name in ("embedding_size", "width", "layers", "heads", "kernel"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -100,6 +103,11 @@ class PointerConfig:
         if "embedding_size" not in values:
             raise UserError("policy options without embedding_size: give the encoder's width")
         return cls(**dict(values))
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the policy reads."""
+        return Inputs(self.features, self.chunk_embeddings)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the named values, ready for JSON; ``from_mapping`` reads them back."""

@@ -1,8 +1,10 @@
 """A policy on disk: ``policy.json`` and ``policy.safetensors`` in a folder. Never a pickle.
 
 ``policy.json`` holds ``format``, ``version``, ``kind``, ``agent`` (which agent trained it),
-``embedding_size``, ``config``, ``training`` (free metadata) and ``weights_sha256``, by which a pair
-that does not belong together is noticed.
+``embedding_size``, ``config`` (with what the policy reads: ``features``, ``chunk_embeddings``,
+``prompt_token``, ``budget_token``), ``refrag`` (fingerprint of the model it was trained on, or
+null), ``training`` (free metadata) and ``weights_sha256``, by which a pair that does not belong
+together is noticed.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ class StoredPolicy:
         policy: The network, on the CPU.
         agent: Name of the agent that trained it.
         training: How it was trained: whatever the command recorded, JSON values.
+        refrag: Fingerprint of the model it was trained on; None: unknown.
     """
 
     policy: PointerPolicy
     agent: str
     training: Mapping[str, Any] = field(default_factory=dict)
+    refrag: str | None = None
 
 
 def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
@@ -64,6 +68,7 @@ def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
         "agent": stored.agent,
         "embedding_size": stored.policy.config.embedding_size,
         "config": stored.policy.config.to_mapping(),
+        "refrag": stored.refrag,
         "training": dict(stored.training),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -77,7 +82,7 @@ def is_policy_folder(directory: str | Path) -> bool:
     return (Path(directory) / CONFIG_FILE).is_file()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """Return the content of a ``policy.json``, its format and version checked."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +134,7 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
         raise UserError(
             f"{folder}: no policy there; a policy folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
         )
-    description = _read_description(folder / CONFIG_FILE)
+    description = read_description(folder / CONFIG_FILE)
     policy = PointerPolicy(PointerConfig.from_mapping(description["config"]))
     check_embedding_size(policy.config.embedding_size, embedding_size, str(folder))
     tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
@@ -143,7 +148,10 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
         )
     policy.load_state_dict(tensors)
     return StoredPolicy(
-        policy, str(description.get("agent", "pointer")), description.get("training") or {}
+        policy,
+        str(description.get("agent", "pointer")),
+        description.get("training") or {},
+        description.get("refrag"),
     )
 
 
