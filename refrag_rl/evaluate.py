@@ -21,6 +21,7 @@ def evaluate(config: DictConfig) -> None:
         UserError: The config asks for something that does not exist or does not fit.
     """
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.allocator import keep_large_blocks
     from refrag_rl.comparison import build_columns, build_comparator, build_selectors
     from refrag_rl.composition import (
         build_refrag,
@@ -33,6 +34,7 @@ def evaluate(config: DictConfig) -> None:
     from refrag_rl.progress import ProgressReport
     from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
 
+    keep_large_blocks()
     console = Console(highlight=False)
     quiet_if_asked = Console(highlight=False, quiet=not config.verbose)
     folder = choose_run_folder(config, "evaluate")

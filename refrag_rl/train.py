@@ -28,12 +28,14 @@ def train(config: DictConfig) -> None:
         UserError: The config asks for something that does not exist or does not fit.
     """
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.allocator import keep_large_blocks
     from refrag_rl.going_on import saying_how_to_go_on
     from refrag_rl.resuming import finished_tables, resumed_run
     from refrag_rl.run_folder import shown
     from refrag_rl.run_lock import hold
     from refrag_rl.training import prepare
 
+    keep_large_blocks()
     console = Console(highlight=False)
     folder = None
     if config.resume is not None:

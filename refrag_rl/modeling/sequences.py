@@ -113,7 +113,9 @@ class SequenceScorer:
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._use_bfloat16):
             embeddings = self.model.embed(layout, chunk_embeddings)
             states = self.model.head.states(embeddings, scored)
-        scores = self.model.head.log_likelihood(states, layout.token_ids[scored])
+        scores = self.model.head.log_likelihood(
+            states, layout.token_ids[scored], torch.bfloat16 if self._use_bfloat16 else None
+        )
         result = scores.view(len(batch), -1).cpu().numpy()
         self.seconds += time.perf_counter() - started
         return result

@@ -15,13 +15,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging
 
+from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.atomic import write_text
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.going_on import saying_how_to_go_on
 from refrag_rl.modeling.checkpoint import save_refrag
-from refrag_rl.pretraining.allocator import keep_large_blocks
 from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
 from refrag_rl.pretraining.loss import mixed_loss
