@@ -292,7 +292,7 @@ def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
 def test_a_warm_start_from_a_folder_is_that_policy(name, tmp_path):
     train("imitation", seed=7).save(tmp_path / "run" / "policy")
     agent = AGENTS[name](warm_start=str(tmp_path / "run"), seed=3)
-    policy = agent._start(12)
+    policy = agent._start(planted_problem())
     kept = PolicySelector.load(tmp_path / "run" / "policy").policy.state_dict()
     for key, tensor in policy.state_dict().items():
         assert torch.equal(tensor, kept[key])
