@@ -75,9 +75,7 @@ def figures(curves: list[Curve]) -> dict[str, Any]:
         ).confidence_interval
         interval = [float(found.low), float(found.high)]
     level = float(trim_mean(final, 0.25))
-    near = [
-        first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves
-    ]
+    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves]
     return {
         "seeds": len(curves),
         "final_gain": level,

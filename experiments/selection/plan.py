@@ -51,10 +51,7 @@ def main() -> None:
     """Print the plan."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, required=True, help="sets a second, of one core")
-    for name in (
-        "rewards count oracle-count swap-rounds eval-every validation-count agents evaluated seeds "
-        "cells inputs input-seeds input-cells"
-    ).split():
+    for name in ["rewards", "count", "oracle-count", "swap-rounds", "eval-every", "validation-count", "agents", "evaluated", "seeds", "cells", "inputs", "input-seeds", "input-cells"]:
         parser.add_argument(f"--{name}", type=int, required=True)
     sizes = parser.parse_args()
     steps = plan(sizes)

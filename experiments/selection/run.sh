@@ -187,7 +187,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$runs/cells" "$output/results.json" --agents $evaluated --studied "$studied"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents
   "$python" $here/figure3.py "$output"
-  "$python" $here/tables.py "$output" --studied "$studied"
+  "$python" $here/tables.py "$output"
 }
 
 plan() {
