@@ -2,8 +2,8 @@
 
     python experiments/selection/curves.py TRAININGS OUTPUT --agents NAME...
 
-The horizontal axis is training rewards: every set that the agent's learning has scored, the oracle's
-candidates, greedy baselines and warm starts among them. The vertical axis is the gain over the best
+The horizontal axis is training rewards: every set that the agent's learning has scored, among them
+the oracle's candidates, greedy baselines and warm starts. The vertical axis is the gain over the best
 heuristic on validation windows (of each domain and rate; their mean), nats per token, above 0 is
 better. It is smoothed over three points, so that one lucky point reaches nothing.
 """

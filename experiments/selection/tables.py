@@ -2,8 +2,8 @@
 
     python experiments/selection/tables.py FOLDER
 
-Each table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->``. In another folder than
-this one, copies of the two pages are filled.
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->``. In another folder
+than this one, copies of the two pages are filled.
 """
 
 from __future__ import annotations
@@ -230,6 +230,11 @@ def efficiency_table(curves: dict[str, Any]) -> str:
     return table(["", "sets scored, median of the seeds that reach it"], rows)
 
 
+def picture(folder: Path, file: str, title: str) -> str:
+    """Return a figure that was drawn."""
+    return f"![{title}]({file})" if (folder / file).exists() else ""
+
+
 def fill(text: str, name: str, content: str) -> tuple[str, int]:
     """Return a text with what stands between a table's marks replaced, and how often."""
     first, last = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
@@ -258,6 +263,8 @@ def main() -> None:
         "inputs": lambda: paired_table(results, "inputs"),
         "budgets": lambda: paired_table(results, "budget"),
         "table-13": lambda: table_13(read(options.folder / "table13.json", [])),
+        "figure-3": lambda: picture(options.folder, "figure3.png", "Figure 3"),
+        "curves": lambda: picture(options.folder, "curves.png", "gain over decoder evaluations"),
         "agents": lambda: agents_table(curves),
         "recommendation": lambda: recommendation(curves),
         "efficiency": lambda: efficiency_table(curves),
