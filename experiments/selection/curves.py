@@ -3,8 +3,8 @@
     python experiments/selection/curves.py TRAININGS OUTPUT --agents NAME...
 
 The horizontal axis is training rewards: every set that the agent's learning has scored, among them
-the oracle's candidates, greedy baselines and warm starts. The vertical axis is the gain over the best
-heuristic on validation windows (of each domain and rate; their mean), nats per token, above 0 is
+the oracle's candidates, greedy baselines and warm starts. The vertical axis is the gain over the
+best heuristic on validation windows (mean over domains and rates), nats per token, above 0 is
 better. It is smoothed over three points, so that one lucky point reaches nothing.
 """
 

@@ -38,7 +38,7 @@ def write(folder: Path, selectors: dict[str, np.ndarray]) -> None:
             "selector": name,
             "budget": 2,
             "compression_rate": 8.0,
-            "window": f"w{place}",
+            "window": f"w{max(place, 1)}",  # the first two are the same one, drawn twice
             "document": f"d{place // 3}",
             "domain": "docs",
             "log_perplexity": value,
