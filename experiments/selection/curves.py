@@ -2,9 +2,9 @@
 
     python experiments/selection/curves.py TRAININGS OUTPUT --agents NAME...
 
-The horizontal axis is training rewards: every set that the agent's learning has scored, the oracle's
-candidates, greedy baselines and warm starts among them. The vertical axis is the gain over the best
-heuristic on validation windows (of each domain and rate; their mean), nats per token, above 0 is
+The horizontal axis is training rewards: every set that the agent's learning has scored, among them
+the oracle's candidates, greedy baselines and warm starts. The vertical axis is the gain over the
+best heuristic on validation windows (mean over domains and rates), nats per token, above 0 is
 better. It is smoothed over three points, so that one lucky point reaches nothing.
 """
 
@@ -75,9 +75,7 @@ def figures(curves: list[Curve]) -> dict[str, Any]:
         ).confidence_interval
         interval = [float(found.low), float(found.high)]
     level = float(trim_mean(final, 0.25))
-    near = [
-        first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves
-    ]
+    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves]
     return {
         "seeds": len(curves),
         "final_gain": level,

@@ -8,6 +8,21 @@ from __future__ import annotations
 import argparse
 
 NUM_CHUNKS = 32
+SIZES = (
+    "rewards",
+    "count",
+    "oracle-count",
+    "swap-rounds",
+    "eval-every",
+    "validation-count",
+    "agents",
+    "evaluated",
+    "seeds",
+    "cells",
+    "inputs",
+    "input-seeds",
+    "input-cells",
+)
 BUDGETS = (2, 6, 15)
 """Chunks expanded of 32 at the effective compression rates 8, 4 and 2."""
 HEURISTICS, REFERENCES, DOMAINS_TRAINED = 9, 4, 3
@@ -51,10 +66,7 @@ def main() -> None:
     """Print the plan."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, required=True, help="sets a second, of one core")
-    for name in (
-        "rewards count oracle-count swap-rounds eval-every validation-count agents evaluated seeds "
-        "cells inputs input-seeds input-cells"
-    ).split():
+    for name in SIZES:
         parser.add_argument(f"--{name}", type=int, required=True)
     sizes = parser.parse_args()
     steps = plan(sizes)

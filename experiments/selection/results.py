@@ -81,9 +81,7 @@ def _policy(cell: Cell, scores: Scores) -> dict[str, Any]:
     for name, of_heuristic in cell.heuristics.items():
         difference = scores - of_heuristic
         figures["to_heuristics"][name] = {
-            "difference": ends(
-                interquartile_mean(difference, cell.documents, resamples=RESAMPLES)
-            ),
+            "difference": ends(interquartile_mean(difference, cell.documents, resamples=RESAMPLES)),
             "p_value": interquartile_p_value(difference, cell.documents, resamples=RESAMPLES),
             "p_holm": None,
         }

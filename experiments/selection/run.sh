@@ -35,7 +35,7 @@ input_seeds=${INPUT_SEEDS:-0 1 2}
 input_cells=${INPUT_CELLS:-docs/strong docs/recall books/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-60}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
-warm='agent.warm_start=imitation agent.warm_start_rewards=2000'
+warm="agent.warm_start=imitation agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
@@ -187,7 +187,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$runs/cells" "$output/results.json" --agents $evaluated --studied "$studied"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents
   "$python" $here/figure3.py "$output"
-  "$python" $here/tables.py "$output" --studied "$studied"
+  "$python" $here/tables.py "$output"
 }
 
 plan() {

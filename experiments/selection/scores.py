@@ -55,7 +55,7 @@ def read_cells(folder: Path) -> list[Cell]:
     cells = []
     for path in sorted(folder.glob("*/*")):
         frames = {
-            part.parent.name: pd.read_parquet(part)
+            part.parent.name: _numbered(pd.read_parquet(part))
             for part in sorted(path.glob("*/window_scores.parquet"))
         }
         if HEURISTICS in frames:
@@ -64,9 +64,19 @@ def read_cells(folder: Path) -> list[Cell]:
     return cells
 
 
+def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Tell windows apart that were drawn twice: a number behind their keys.
+
+    All comparisons of a cell draw the same windows in the same order, some of them only the first.
+    """
+    again = frame.groupby(["selector", "budget", "window"]).cumcount().astype(str)
+    return frame.assign(window=frame.window + "#" + again)
+
+
 def _cell(domain: str, kind: str, rate: float, frames: dict[str, pd.DataFrame]) -> Cell:
     def at_rate(name: str) -> dict[str, pd.Series]:
-        frame = frames[name][np.isclose(frames[name].compression_rate, rate)]
+        frame = frames[name]
+        frame = frame[np.isclose(frame.compression_rate, rate)]
         return {
             str(selector): part.set_index("window").log_perplexity
             for selector, part in frame.groupby("selector", sort=False)

@@ -290,7 +290,7 @@ def test_reconstruction_loss_is_that_of_the_chunk_behind_its_own_embedding():
             output_ids=window.context_ids[chunk],
         )
         expected = reward.log_perplexity([given], np.zeros((1, 1), dtype=bool))
-        assert found[chunk] == pytest.approx(expected[0], abs=1e-5)
+        assert found[chunk] == pytest.approx(expected[0], abs=1e-4)
     assert not np.allclose(found[:4], reward.chunk_log_perplexity([window])[0][:4])
 
 
