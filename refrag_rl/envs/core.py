@@ -221,17 +221,17 @@ class EpisodeBatch:
         rewards[changed] = problem.reward_of(scored) - problem.reward_of(before)
         return rewards
 
-    def observation(self) -> dict[str, NDArray[Any]]:
-        """Return the observations of all episodes, a new batch at every call."""
-        state = self.state
+    def observation(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        """Return the observations of some episodes, of all if not given, a new batch each call."""
+        state, where = self.state, slice(None) if rows is None else np.asarray(rows, dtype=np.int64)
         batch = Observation(
-            chunk_embeddings=self._initial["chunk_embeddings"].copy(),
-            prompt_embedding=self._initial["prompt_embedding"].copy(),
-            features=self._initial["features"].copy(),
-            chunk_mask=self._initial["chunk_mask"].copy(),
-            expanded=state.expanded.astype(np.int8),
-            action_mask=dynamics.action_mask(state).astype(np.int8),
-            budget_left=dynamics.budget_left(state).astype(np.float32)[:, None],
+            chunk_embeddings=self._initial["chunk_embeddings"][where].copy(),
+            prompt_embedding=self._initial["prompt_embedding"][where].copy(),
+            features=self._initial["features"][where].copy(),
+            chunk_mask=self._initial["chunk_mask"][where].copy(),
+            expanded=state.expanded[where].astype(np.int8),
+            action_mask=dynamics.action_mask(state)[where].astype(np.int8),
+            budget_left=dynamics.budget_left(state)[where].astype(np.float32)[:, None],
         )
         arrays = cast(dict[str, NDArray[Any]], batch)
         return flattened(arrays) if self.flat else arrays
