@@ -30,11 +30,13 @@ def evaluate(config: DictConfig) -> None:
     )
     from refrag_rl.evaluation.report import write_comparison, write_window_scores
     from refrag_rl.evaluation.tables import comparison_tables
+    from refrag_rl.page.run_report import RunReport, check_windows
     from refrag_rl.progress import ProgressReport
     from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
 
     console = Console(highlight=False)
     quiet_if_asked = Console(highlight=False, quiet=not config.verbose)
+    check_windows(config.report.windows)
     folder = choose_run_folder(config, "evaluate")
     split = evaluation_split(config.corpus, learns=False)
     with quiet_if_asked.status("loading model and corpus"):
@@ -63,6 +65,8 @@ def evaluate(config: DictConfig) -> None:
     with ProgressReport(quiet_if_asked, "comparison", "selections") as progress:
         rows = comparator.compare(policies, lambda _: progress.step(total))
     highlighted = [policy.name for policy in policies]
+    report = RunReport(refrag.tokenizer, config.report.windows)
+    report.write(folder, comparator, policies, rows, quiet_if_asked, highlighted=highlighted)
     write_window_scores(folder, comparator.window_scores())
     write_comparison(folder, rows, highlighted)
     for table in comparison_tables(rows, highlighted):

@@ -157,6 +157,13 @@ class EvaluationSection:
 
 
 @dataclass
+class ReportSection:
+    """The page that a run leaves. The default stands for runs whose config has no such section."""
+
+    windows: int = 20
+
+
+@dataclass
 class CommonConfig:
     """Keys that ``train``, ``evaluate`` and ``benchmark`` share."""
 
@@ -181,6 +188,7 @@ class TrainConfig(CommonConfig):
     keep: int = MISSING
     resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    report: ReportSection = field(default_factory=ReportSection)
 
 
 @dataclass
@@ -193,6 +201,7 @@ class EvaluateConfig(CommonConfig):
     budgets: list[int] = field(default_factory=list)
     count: int = MISSING
     oracle: int | None = None
+    report: ReportSection = field(default_factory=ReportSection)
 
 
 @dataclass

@@ -35,6 +35,7 @@ from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.monitoring import TrainingMonitor
+from refrag_rl.page.run_report import RunReport, check_windows
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
 from refrag_rl.score_caches import ScoreCaches
@@ -76,6 +77,7 @@ class TrainingRun:
         learning: ``None`` for a heuristic.
         comparator: On windows of held-out documents.
         checkpoint: Of the training.
+        report: Writes the run's page.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class TrainingRun:
     learning: Learning | None
     comparator: Comparator
     checkpoint: Checkpoint
+    report: RunReport
 
     @property
     def learns(self) -> bool:
@@ -143,6 +146,15 @@ class TrainingRun:
         total = self.comparator.reports(len(selectors))
         with ProgressReport(progress_console, "held-out comparison", "selections") as progress:
             rows = self.comparator.compare(selectors, lambda _: progress.step(total))
+        self.report.write(
+            self.folder,
+            self.comparator,
+            selectors,
+            rows,
+            progress_console,
+            highlighted=highlighted,
+            curves=self.folder / TENSORBOARD_FOLDER,
+        )
         if self.learning is not None:
             self._write_hyperparameters(rows)
         write_comparison(self.folder, rows, highlighted)
@@ -161,6 +173,7 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     Raises:
         UserError: Something does not exist or does not fit; no folder was made.
     """
+    check_windows(config.report.windows)
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
     folder = resumed or choose_run_folder(config, agent.name)
@@ -177,7 +190,8 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
         create_run_folder(folder, config, command="train")
-    return TrainingRun(folder, agent, learning, comparator, checkpoint)
+    report = RunReport(refrag.tokenizer, config.report.windows)
+    return TrainingRun(folder, agent, learning, comparator, checkpoint, report)
 
 
 @contextmanager

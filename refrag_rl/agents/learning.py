@@ -133,6 +133,16 @@ class LearningAgent(ABC):
         """
         return self._trained().select(observation, budget, rng)
 
+    def inclusion_probabilities(
+        self,
+        observation: Observation,
+        budget: NDArray[np.int64],
+        rng: np.random.Generator,
+        samples: int,
+    ) -> NDArray[np.float64]:
+        """Return how likely each chunk is expanded; see ``PolicySelector``."""
+        return self._trained().inclusion_probabilities(observation, budget, rng, samples)
+
     def save(self, directory: str | Path) -> None:
         """Write the policy to a folder; see ``Agent.save``."""
         self._trained().save(directory)

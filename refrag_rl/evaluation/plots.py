@@ -36,7 +36,10 @@ def comparison_figure(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> F
     for axis, panel in zip(axes, panels, strict=True):
         _panel(axis, panel, bold)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    legend = figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    for text in legend.get_texts():
+        # A selector may be named after a user's folder.
+        text.set_parse_math(False)
     return figure
 
 
