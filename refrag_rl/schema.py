@@ -205,6 +205,29 @@ class EvaluateConfig(CommonConfig):
 
 
 @dataclass
+class TextWindowSection:
+    """How the end of a text is cut."""
+
+    context_length: int = MISSING
+    prompt_length: int = MISSING
+    output_length: int = MISSING
+    prompt_position: PromptPosition = PromptPosition.after
+
+
+@dataclass
+class InspectConfig:
+    """``python -m refrag_rl.inspect``."""
+
+    text: str = MISSING
+    policy: Any = MISSING
+    budget: Any = MISSING
+    windows: TextWindowSection = field(default_factory=TextWindowSection)
+    refrag: RefragSection = field(default_factory=RefragSection)
+    seed: int = MISSING
+    output: str | None = None
+
+
+@dataclass
 class RewardsBenchmarkConfig(CommonConfig):
     """``python -m refrag_rl.benchmark rewards``."""
 
@@ -308,6 +331,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="evaluate", node=EvaluateConfig, package="_global_")
+    store.store(group="schema", name="inspect", node=InspectConfig, package="_global_")
     store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
     for name, benchmark in (
         ("benchmark_rewards", RewardsBenchmarkConfig),
