@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -67,7 +67,7 @@ class PointerConfig:
     output_scale: float = 0.01
 
     def __post_init__(self) -> None:
-        if isinstance(self.features, str):
+        if isinstance(self.features, str) or not isinstance(self.features, Sequence):
             raise UserError(f"features={self.features!r}: give a list, as in [{self.features}]")
         object.__setattr__(self, "features", check_features(tuple(self.features)))
         for name in ("embedding_size", "width", "layers", "heads", "kernel"):
@@ -83,7 +83,8 @@ class PointerConfig:
             raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
         if self.kernel % 2 == 0:
             raise UserError(f"policy kernel={self.kernel}: give an odd number")
-        if not isinstance(self.output_scale, int | float) or self.output_scale < 0:
+        scale = self.output_scale
+        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
             raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
 
     @classmethod
