@@ -50,6 +50,9 @@ def build_selectors(
     Raises:
         UserError: One is none of these, or a policy reads embeddings of another width.
     """
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"selectors={names}: {name} is no name; give a flat list of names")
     unique = list(dict.fromkeys(names))
     if not unique:
         return build_heuristics([]), []

@@ -8,8 +8,9 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _parquet_rows(
         if text_field not in columns:
             raise UserError(
                 f"{file}: there is no column {text_field}. Columns: "
-                f"{', '.join(table.schema_arrow.names[:20])}. Choose one with corpus.text_field=..."
+                f"{_few(table.schema_arrow.names)}. Choose one with corpus.text_field=..."
             )
         number = 0
         for batch in table.iter_batches(columns=columns):
@@ -160,7 +161,7 @@ def _document(
 ) -> tuple[str, str | None, str]:
     if text_field not in row:
         raise UserError(
-            f"{where}: there is no field {text_field!r}. Fields: {', '.join(list(row)[:20])}. "
+            f"{where}: there is no field {text_field!r}. Fields: {_few(row)}. "
             "Choose one with corpus.text_field=..."
         )
     text = row[text_field]
@@ -173,6 +174,11 @@ def _document(
         if isinstance(value, str) and not _is_encodable(value):
             raise UserError(f"{where}: field {field!r} holds a lone surrogate.")
     return name, domain if isinstance(domain, str) else None, text
+
+
+def _few(names: Iterable[str]) -> str:
+    """Return the first names, each cut where it is long."""
+    return ", ".join(name[:40] for name in islice(names, 20))
 
 
 def _is_encodable(text: str) -> bool:

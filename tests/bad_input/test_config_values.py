@@ -197,7 +197,6 @@ output=/dev/null
 output=/dev/null/run
 output=/proc/nothing/run
 output=[a]
-'output="a\\nb\\nc\\nd/../../../../dev/null"'
 +nothing=1
 ~agent
 ~seed
@@ -208,7 +207,6 @@ hydra/launcher=nothing
 hydra.mode=NEVER
 --config-name=nothing
 --config-dir=/dev/null
---info=nothing
 ==
 =
 a=b=c
@@ -277,10 +275,8 @@ model.refrag=nowhere
 model.refrag=/dev/null
 model.decoder=null
 model.decoder=5
-model.decoder=nowhere/nothing
 model.decoder=.
 model.decoder=[a]
-model.decoder={hidden_size:32}
 model.decoder.model_type=nothing
 model.decoder.model_type=roberta
 model.decoder.hidden_size=0
@@ -326,7 +322,7 @@ language_modelling.parts=[{kind:contiguous,weight:1,domains:[nowhere]}]
 language_modelling.parts=[{kind:contiguous,weight:1,windows:{length:9}}]
 language_modelling.parts=[{kind:contiguous,weight:1,windows:{context_length:a}}]
 language_modelling.parts=[{kind:contiguous,weight:1,windows:{count:4}}]
-language_modelling.parts=[{kind:contiguous,weight:1,windows:{context_length:8000}}]
+language_modelling.parts=[{kind:contiguous,weight:1,windows:{context_length:800000}}]
 language_modelling.parts=[{kind:recall,weight:1,windows:{passage_length:8,output_length:64}}]
 reconstruction=null
 reconstruction.min_chunks=9
