@@ -32,7 +32,12 @@ def evaluate(config: DictConfig) -> None:
     from refrag_rl.evaluation.report import write_comparison, write_window_scores
     from refrag_rl.evaluation.tables import comparison_tables
     from refrag_rl.progress import ProgressReport
-    from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
+    from refrag_rl.run_folder import (
+        choose_run_folder,
+        create_run_folder,
+        leaving_no_trace_of_a_mistake,
+        shown,
+    )
 
     keep_large_blocks()
     console = Console(highlight=False)
@@ -60,7 +65,10 @@ def evaluate(config: DictConfig) -> None:
     comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
-    with ProgressReport(quiet_if_asked, "comparison", "selections") as progress:
+    with (
+        leaving_no_trace_of_a_mistake(folder),
+        ProgressReport(quiet_if_asked, "comparison", "selections") as progress,
+    ):
         rows = comparator.compare(policies, lambda _: progress.step(total))
     highlighted = [policy.name for policy in policies]
     write_window_scores(folder, comparator.window_scores())

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.printable import printable
 
 
 def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> list[Table]:
@@ -68,7 +69,7 @@ def _gap_table(rows: list[Row], bold: set[str]) -> Table:
 
 def _empty_table(title: str, caption: str) -> Table:
     table = Table(
-        title=Text(title),
+        title=Text(printable(title)),
         caption=Text(caption),
         caption_justify="left",
         title_justify="left",
@@ -107,9 +108,9 @@ def _column(row: Row) -> tuple[float, int]:
 
 
 def _cells(row: Row) -> tuple[Text, Text, Text]:
-    # Text, not str: a selector's name is shown as it is, never read as markup.
+    # Text, not str: a selector's name may come from a policy's folder and is never read as markup.
     return (
-        Text(row["selector"] + ("*" if _sees_output(row) else "")),
+        Text(printable(row["selector"]) + ("*" if _sees_output(row) else "")),
         Text(_with_interval(row["log_perplexity"], row["ci_low"], row["ci_high"], "")),
         Text(
             _with_interval(
@@ -126,7 +127,7 @@ def _gap_cells(row: Row) -> tuple[Text, Text, Text]:
         row.get("gap_closed_split_half_low"),
         row.get("gap_closed_split_half_high"),
     )
-    return Text(row["selector"]), Text(_share(*raw)), Text(_share(*corrected))
+    return Text(printable(row["selector"])), Text(_share(*raw)), Text(_share(*corrected))
 
 
 def _share(level: float | None, low: float | None, high: float | None) -> str:
