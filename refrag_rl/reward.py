@@ -40,9 +40,8 @@ class RewardModel:
         chunk_tokenizer: Makes the encoder's inputs.
         batch_tokens: Positions that the decoder or the encoder reads at once, at most (a single
             longer sequence is read alone).
-        dtype: ``"bfloat16"`` runs the decoder's body in bfloat16 by autocast, its output layer in
-            the type of the weights and the log-softmax in float32; ``"float32"`` and ``None`` run
-            the body, too, in the type of the weights.
+        dtype: ``"bfloat16"`` runs the decoder in bfloat16, its body by autocast, and the
+            log-softmax in float32; ``"float32"`` and ``None`` run it in the type of the weights.
         cache_windows: Windows whose chunk embeddings are kept.
         cache_sets: (window, set) pairs whose log-perplexity is kept.
 

@@ -104,7 +104,7 @@ class EpisodeRolloutBuffer(MaskableDictRolloutBuffer):
             action_masks=action_masks,
         )
 
-    def _get_samples(
+    def _get_samples(  # type: ignore[override]
         self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None
     ) -> MaskableDictRolloutBufferSamples:
         """Return some steps, and the contexts that they stand in."""

@@ -223,12 +223,13 @@ class EpisodeBatch:
 
     def observation(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
         """Return the observations of some episodes, of all if not given, a new batch each call."""
-        state, where = self.state, slice(None) if rows is None else np.asarray(rows, dtype=np.int64)
+        state = self.state
+        where = np.arange(self.num_envs) if rows is None else np.asarray(rows, dtype=np.int64)
         batch = Observation(
-            chunk_embeddings=self._initial["chunk_embeddings"][where].copy(),
-            prompt_embedding=self._initial["prompt_embedding"][where].copy(),
-            features=self._initial["features"][where].copy(),
-            chunk_mask=self._initial["chunk_mask"][where].copy(),
+            chunk_embeddings=self._initial["chunk_embeddings"][where],
+            prompt_embedding=self._initial["prompt_embedding"][where],
+            features=self._initial["features"][where],
+            chunk_mask=self._initial["chunk_mask"][where],
             expanded=state.expanded[where].astype(np.int8),
             action_mask=dynamics.action_mask(state)[where].astype(np.int8),
             budget_left=dynamics.budget_left(state)[where].astype(np.float32)[:, None],

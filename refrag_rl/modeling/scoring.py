@@ -89,13 +89,13 @@ class ScoringHead:
                 float32.
         """
         output_layer = self.decoder.get_output_embeddings()
-        relative = dtype is not None and self.is_plain and _is_one_matrix(output_layer)
-        if relative:
+        weight: Tensor | None = None
+        if dtype is not None and self.is_plain and _is_one_matrix(output_layer):
             states, weight = states.to(dtype), output_layer.weight.to(dtype)
         size = max(1, _LOGITS_PER_SLICE // output_layer.weight.shape[0])
         slices = []
         for part, target in zip(states.split(size), tokens.split(size), strict=True):
-            logits = _relative_logits(part, weight, target) if relative else self.logits(part)
+            logits = self.logits(part) if weight is None else _relative_logits(part, weight, target)
             slices.append(-functional.cross_entropy(logits, target, reduction="none"))
         return torch.cat(slices) if slices else states.new_zeros(0, dtype=torch.float32)
 

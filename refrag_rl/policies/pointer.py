@@ -259,7 +259,7 @@ class PointerPolicy(nn.Module):
             prompt = None if prompt is None else prompt.index_select(0, context)
         if self.expanded_type is not None:
             chunks = chunks + observation["expanded"].float().unsqueeze(-1) * self.expanded_type
-        tokens = [] if prompt is None else [prompt]
+        tokens: list[Tensor] = [] if prompt is None else [prompt]
         if self.budget_in is not None:
             share = budget.float() / mask.sum(-1).clamp(min=1)
             tokens.append(self.budget_in(torch.stack([share, torch.log1p(budget.float())], -1)))
