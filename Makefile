@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test lint typecheck benchmark
+.PHONY: train test lint typecheck benchmark experiments-selection
 
 train: $(STAMP)  ## train PPO on the embedded model and compare it with the heuristics
 	$(BIN)/python -m refrag_rl.train agent=ppo
@@ -21,6 +21,9 @@ typecheck: $(STAMP)
 benchmark: $(STAMP)
 	$(BIN)/python -m refrag_rl.benchmark rewards
 	$(BIN)/python -m refrag_rl.benchmark pretrain
+
+experiments-selection: $(STAMP)  ## remake experiments/selection; hours: see its README
+	experiments/selection/run.sh all
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

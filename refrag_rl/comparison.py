@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.agents.loading import load_selector
+from refrag_rl.agents.loading import find_policy, load_selector
 from refrag_rl.agents.oracle import Oracle
+from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Selector
+from refrag_rl.agents.shipped import find_shipped, is_shipped_name
 from refrag_rl.commands import suggestion
 from refrag_rl.composition import FrozenRefrag, build_problem
 from refrag_rl.corpora.windows import WindowSource
@@ -18,6 +22,7 @@ from refrag_rl.envs.budget import Budget, BudgetSpec, compression_rate
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import Column
+from refrag_rl.reward import RewardModel
 
 
 def build_heuristics(names: Sequence[str]) -> list[Selector]:
@@ -36,32 +41,64 @@ def build_heuristics(names: Sequence[str]) -> list[Selector]:
 
 
 def build_selectors(
-    names: Sequence[str], embedding_size: int
+    names: Sequence[str], reward_model: RewardModel
 ) -> tuple[list[Selector], list[Selector]]:
     """Return heuristics and trained policies, by name and by folder.
 
     Args:
-        names: Names of heuristics, run folders, policy folders; none: all heuristics.
-        embedding_size: Width of the chunk embeddings that policies must read.
+        names: Names of heuristics, run folders, policy folders, patterns of such folders as
+            ``sweep/*``, ``policy:NAME`` for a policy that comes with the package; none: all
+            heuristics.
+        reward_model: What policies must have been trained on.
 
     Returns:
         The heuristics, and the policies. Policies of one agent are told apart by their folders.
 
     Raises:
-        UserError: One is none of these, or a policy reads embeddings of another width.
+        UserError: One is none of these, or a policy was trained on another model.
     """
-    unique = list(dict.fromkeys(names))
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"selectors={names}: {name} is no name; give a flat list of names")
+    unique = list(dict.fromkeys(each for name in names for each in _matches(name)))
     if not unique:
         return build_heuristics([]), []
     named = [name for name in unique if name in HEURISTICS]
     heuristics = build_heuristics(named) if named else []
     folders = [name for name in unique if name not in HEURISTICS]
-    policies = [load_selector(name, embedding_size) for name in folders]
+    policies = [_load_policy(name, reward_model) for name in folders]
     given = [policy.name for policy in policies]
     for policy, folder in zip(policies, folders, strict=True):
         if given.count(policy.name) > 1 or policy.name in HEURISTICS:
             policy.name = f"{policy.name} {folder}"
     return heuristics, policies
+
+
+def _matches(name: str) -> list[str]:
+    """Return the folders with a policy that a pattern matches; what is no pattern, as it is."""
+    if not has_magic(name) or Path(name).exists():
+        return [name]
+    # By length first, so that 10 stands after 9.
+    found = sorted(glob(name), key=lambda path: (len(path), path))
+    policies = [path for path in found if find_policy(path) is not None]
+    if not policies:
+        raise UserError(
+            f"selectors: {name} matches no folder with a policy; give run folders or policy folders"
+        )
+    return policies
+
+
+def _load_policy(name: str, reward_model: RewardModel) -> Selector:
+    if not is_shipped_name(name):
+        selector = load_selector(name)
+    else:
+        folder = find_shipped(name, reward_model.fingerprint)
+        selector = PolicySelector.load(folder, name=name)
+    if isinstance(selector, PolicySelector):
+        is_projected = selector.inputs.chunk_embeddings == "projector"
+        size = reward_model.projected_size if is_projected else reward_model.embedding_size
+        selector.require_model(size, reward_model.fingerprint)
+    return selector
 
 
 def build_columns(

@@ -33,8 +33,9 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows
-from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.quiet import silence_kernel_advice
+from refrag_rl.observation import Inputs
 from refrag_rl.reward import RewardModel
 from refrag_rl.schema import register
 
@@ -58,15 +59,21 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     """Load the checkpoint that ``refrag`` of the config names.
 
     Raises:
-        UserError: There is no such checkpoint, or no such device.
+        UserError: There is no such checkpoint, no such device, or what loads it gives no model.
     """
     options = _plain(section)
     device = choose_device("refrag.device", options["device"])
     dtype = options["dtype"]
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    loader = {name: options[name] for name in ("_target_", "path")}
     with _quiet_loading():
-        loaded = load_refrag(options["path"], dtype=torch.float32, device=device)
+        loaded = _make("refrag", loader, dtype=torch.float32, device=device)
+    if not isinstance(loaded, LoadedRefrag):
+        raise UserError(
+            f"refrag._target_={loader['_target_']} gave {type(loaded).__name__}; "
+            "it has to return a refrag_rl.modeling.checkpoint.LoadedRefrag"
+        )
     reward_model = RewardModel(
         loaded.model,
         loaded.chunk_tokenizer,
@@ -75,7 +82,11 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
         cache_windows=options["cache_windows"],
         cache_sets=options["cache_sets"],
     )
-    assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
+    if not isinstance(loaded.tokenizer, PreTrainedTokenizerFast):
+        raise UserError(
+            f"refrag.path={options['path']}: {type(loaded.tokenizer).__name__} gives no character "
+            "offsets\ngive a checkpoint with a fast tokenizer"
+        )
     return FrozenRefrag(reward_model, loaded.tokenizer, loaded.model.config.chunk_size)
 
 
@@ -190,11 +201,13 @@ def build_problem(
     budget: object = "4x",
     reward: str = "neg_log_perplexity",
     reward_baseline: str = "none",
+    inputs: Inputs | None = None,
+    baseline_heuristics: Sequence[str] = (),
 ) -> ExpansionProblem:
-    """Join windows and model.
+    """Join windows and model; arguments as of ``ExpansionProblem``.
 
     Raises:
-        UserError: The budget is out of range.
+        UserError: An option is unknown or out of range.
     """
     spec: Any = OmegaConf.to_container(budget) if OmegaConf.is_config(budget) else budget
     return ExpansionProblem(
@@ -203,6 +216,8 @@ def build_problem(
         spec,
         reward,  # type: ignore[arg-type]
         reward_baseline,  # type: ignore[arg-type]
+        inputs=inputs,
+        baseline_heuristics=baseline_heuristics,
     )
 
 
@@ -245,7 +260,8 @@ def default_problem(
         count: How many windows.
         seed: Of the windows.
         overrides: Further settings as on the command line, such as ``"corpus.path=notes.txt"``.
-        **options: ``budget``, ``reward``, ``reward_baseline`` of ``ExpansionProblem``.
+        **options: ``budget``, ``reward``, ``reward_baseline`` of ``ExpansionProblem``;
+            ``chunk_embeddings`` and ``features`` of ``Inputs``.
 
     Raises:
         UserError: A name or an option is none of those allowed.
@@ -257,11 +273,17 @@ def default_problem(
         count,
         seed,
     )
-    unknown = set(options) - {"budget", "reward", "reward_baseline"}
+    asked = {
+        name: options.pop(name) for name in ("chunk_embeddings", "features") if name in options
+    }
+    if asked:
+        options["inputs"] = Inputs(**asked)
+    unknown = set(options) - {"budget", "reward", "reward_baseline", "inputs"}
     if unknown:
         raise UserError(
-            f"there is no option {', '.join(sorted(unknown))}\nchoices: budget, corpus, count, "
-            "overrides, refrag, reward, reward_baseline, seed, split, windows"
+            f"there is no option {', '.join(sorted(unknown))}\nchoices: budget, chunk_embeddings, "
+            "corpus, count, features, overrides, refrag, reward, reward_baseline, seed, split, "
+            "windows"
         )
     return problem.variant(**options)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from refrag_rl.agents.loading import load_selector
+from refrag_rl.comparison import build_selectors
 from refrag_rl.composition import FrozenRefrag, build_problem, build_refrag
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.sampling import Span, assemble, check_geometry
@@ -20,6 +19,7 @@ from refrag_rl.corpora.windows import Window
 from refrag_rl.envs.budget import Budget, compression_rate
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import Column, Selector
+from refrag_rl.observation import inputs_of
 from refrag_rl.page.plain import decoding
 from refrag_rl.page.reading import ReaderData, read_windows
 
@@ -111,8 +111,8 @@ def read_text_file(config: DictConfig) -> tuple[ReaderData, Path | None]:
     text = _read(Path(config.text).expanduser(), config.text)
     names = [str(name) for name in _as_list("policy", config.policy)]
     refrag = build_refrag(config.refrag)
-    selectors = [load_selector(name, refrag.reward_model.embedding_size) for name in names]
-    _tell_apart(selectors, names)
+    heuristics, policies = build_selectors(names, refrag.reward_model)
+    selectors = [*policies, *heuristics]
     sizes: Any = OmegaConf.to_container(config.windows, enum_to_str=True)
     problem = build_problem(TextWindow(config.text, text, refrag, **sizes), refrag)
     columns = [
@@ -124,7 +124,7 @@ def read_text_file(config: DictConfig) -> tuple[ReaderData, Path | None]:
     def picks(selector: Selector, position: int) -> NDArray[np.bool_]:
         budgets = columns[position].chunks_of(np.array([problem.num_chunks]))
         rng = np.random.default_rng([config.seed, position])
-        return selector.select(problem.observe(window, budgets), budgets, rng)
+        return selector.select(problem.observe(window, budgets, inputs_of(selector)), budgets, rng)
 
     data = read_windows(
         problem, window, selectors, columns, picks, decoding(refrag.tokenizer), seed=config.seed
@@ -176,16 +176,6 @@ def _as_list(key: str, value: Any) -> list[Any]:
     if not given or any(each is None or OmegaConf.is_config(each) for each in given):
         raise UserError(f"{key}={value}: give one, or a list of them")
     return given
-
-
-def _tell_apart(selectors: Sequence[Selector], names: Sequence[str]) -> None:
-    """Name the policies of one agent by their folders."""
-    if len(set(names)) < len(names):
-        raise UserError(f"policy=[{','.join(names)}]: give each once")
-    of_agents = [selector.name for selector in selectors]
-    for selector, name in zip(selectors, names, strict=True):
-        if of_agents.count(selector.name) > 1:
-            selector.name = f"{selector.name} {name}"
 
 
 def _column(budget: Budget, chunk_size: int, num_chunks: int) -> Column:

@@ -21,6 +21,7 @@ from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
+from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.modeling.model import RefragForCausalLM
 from refrag_rl.modeling.sequences import MixedSequence, SequenceScorer
 
@@ -39,9 +40,8 @@ class RewardModel:
         chunk_tokenizer: Makes the encoder's inputs.
         batch_tokens: Positions that the decoder or the encoder reads at once, at most (a single
             longer sequence is read alone).
-        dtype: ``"bfloat16"`` runs the decoder's body in bfloat16 by autocast, its output layer in
-            the type of the weights and the log-softmax in float32; ``"float32"`` and ``None`` run
-            the body, too, in the type of the weights.
+        dtype: ``"bfloat16"`` runs the decoder in bfloat16, its body by autocast, and the
+            log-softmax in float32; ``"float32"`` and ``None`` run it in the type of the weights.
         cache_windows: Windows whose chunk embeddings are kept.
         cache_sets: (window, set) pairs whose log-perplexity is kept.
 
@@ -77,7 +77,18 @@ class RewardModel:
         self._chunk_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
         self._prompt_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
         self._chunk_log_perplexity: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
+        self._reconstruction_loss: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
         self._log_perplexity: LruCache[float] = LruCache(cache_sets)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights; see ``refrag_rl.modeling.fingerprint``."""
+        return fingerprint(self.model)
+
+    @property
+    def projected_size(self) -> int:
+        """Size ``d_dec`` of a projected chunk embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
 
     @property
     def seconds(self) -> float:
@@ -104,6 +115,7 @@ class RewardModel:
         self._chunk_embeddings.clear()
         self._prompt_embeddings.clear()
         self._chunk_log_perplexity.clear()
+        self._reconstruction_loss.clear()
         self._log_perplexity.clear()
 
     def caches(self) -> dict[str, Entries]:
@@ -112,6 +124,7 @@ class RewardModel:
             "chunk_embeddings": (self._chunk_embeddings.entries, np.asarray),
             "prompt_embeddings": (self._prompt_embeddings.entries, np.asarray),
             "chunk_log_perplexity": (self._chunk_log_perplexity.entries, np.asarray),
+            "reconstruction_loss": (self._reconstruction_loss.entries, np.asarray),
             "log_perplexity": (self._log_perplexity.entries, float),
         }
 
@@ -142,6 +155,29 @@ class RewardModel:
         """
         keys = [window.key for window in windows]
         return np.stack(self._chunk_log_perplexity.collect(keys, windows, self._score_chunks))
+
+    def chunk_reconstruction_loss(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return each chunk's log-perplexity given its own embedding, (B, L), nats per token.
+
+        The decoder reads bos and the chunk's projected embedding, then its tokens. Zeros in padding
+        chunks. It can be computed beforehand, like the chunk embeddings.
+        """
+        keys = [window.key for window in windows]
+        return np.stack(self._reconstruction_loss.collect(keys, windows, self._reconstruct))
+
+    def projected_chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the projected chunk embeddings ``e_i^cnk``, (B, L, d_dec), zeros in padding.
+
+        Raises:
+            UserError: The windows' chunk size is not the model's.
+        """
+        masks = np.stack([window.chunk_mask for window in windows])
+        return self._project(self.chunk_embeddings(windows), masks)
+
+    def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the projected prompt embeddings, (B, d_dec), zeros where there is none."""
+        asked = np.array([window.prompt_ids.size > 0 for window in windows])
+        return self._project(self.prompt_embeddings(windows), asked)
 
     def log_perplexity(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
@@ -225,22 +261,39 @@ class RewardModel:
 
     def _score_chunks(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's chunk log-perplexities, (L,)."""
-        nothing = np.zeros(0, dtype=np.int64)
         alone = [
-            MixedSequence(
-                context_ids=np.zeros((0, window.chunk_size), dtype=np.int64),
-                chunk_mask=nothing.astype(np.bool_),
-                expanded=nothing.astype(np.bool_),
-                prompt_ids=nothing,
-                output_ids=chunk,
-            )
+            _chunk_alone(chunk, None)
             for window in windows
             for chunk in window.context_ids[window.chunk_mask]
         ]
+        return self._by_chunk(windows, alone)
+
+    def _reconstruct(self, windows: list[Window]) -> list[NDArray[np.float32]]:
+        """Return each window's reconstruction losses, (L,)."""
+        embeddings = self.chunk_embeddings(windows)
+        given = [
+            _chunk_alone(window.context_ids[chunk], row[chunk])
+            for window, row in zip(windows, embeddings, strict=True)
+            for chunk in np.flatnonzero(window.chunk_mask)
+        ]
+        return self._by_chunk(windows, given)
+
+    def _by_chunk(
+        self, windows: list[Window], sequences: list[MixedSequence]
+    ) -> list[NDArray[np.float32]]:
+        """Return the log-perplexities of sequences, one for each chunk of text, (L,) a window."""
         masks = np.stack([window.chunk_mask for window in windows])
         log_perplexity = np.zeros(masks.shape, dtype=np.float32)
-        log_perplexity[masks] = _log_perplexity(self._scorer.log_likelihood(alone))
+        log_perplexity[masks] = _log_perplexity(self._scorer.log_likelihood(sequences))
         return list(log_perplexity)
+
+    @torch.inference_mode()
+    def _project(
+        self, embeddings: NDArray[np.float32], held: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return projected embeddings, (..., d_dec), zeros where ``held`` (...) is false."""
+        projected = self.model.project(torch.from_numpy(embeddings).to(self.model.device))
+        return np.where(held[..., None], projected.float().cpu().numpy(), np.float32(0))
 
     def _encode_contexts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's chunk embeddings, (L, d_enc)."""
@@ -310,6 +363,19 @@ def _sequence(
         output_ids=window.output_ids,
         prompt_position=window.prompt_position,
         chunk_embeddings=chunk_embeddings,
+    )
+
+
+def _chunk_alone(chunk: NDArray[np.int64], embedding: NDArray[np.float32] | None) -> MixedSequence:
+    """Return a chunk (k,) as an output, behind its own embedding (d_enc,) or behind nothing."""
+    given = np.ones(0 if embedding is None else 1, dtype=np.bool_)
+    return MixedSequence(
+        context_ids=np.tile(chunk, (len(given), 1)),
+        chunk_mask=given,
+        expanded=~given,
+        prompt_ids=np.zeros(0, dtype=np.int64),
+        output_ids=chunk,
+        chunk_embeddings=None if embedding is None else embedding[None],
     )
 
 

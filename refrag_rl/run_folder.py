@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -31,19 +34,18 @@ def choose_run_folder(config: DictConfig, label: str) -> Path:
 
     Args:
         config: Its ``output`` is the folder; ``None`` is ``runs/<date-time>-<label>``. In a
-            multirun, the folder of a job is inside it.
+            multirun it is the job's number in ``output``, or in ``runs/<date-time>-multirun``,
+            which Hydra makes (``refrag_rl.sweeps``).
         label: What the run is about, such as the agent's name.
 
     Raises:
         UserError: The folder holds something already, is a file, or cannot be written to.
     """
     hydra = HydraConfig.get()
-    if config.output is not None:
-        folder = Path(config.output).expanduser()
-        if hydra.mode == RunMode.MULTIRUN:
-            folder /= str(hydra.job.num)
-    elif hydra.mode == RunMode.MULTIRUN:
+    if hydra.mode == RunMode.MULTIRUN:
         folder = Path(hydra.runtime.output_dir)
+    elif config.output is not None:
+        folder = Path(config.output).expanduser()
     else:
         folder = Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{label}"
     _check_free(folder)
@@ -92,6 +94,27 @@ def create_run_folder(folder: Path, config: DictConfig, **facts: Any) -> None:
     described = {**describe_circumstances(), "seed": config.seed, **facts}
     text = json.dumps(described, indent=1, ensure_ascii=False)
     write_text(folder / METADATA_FILE, text + "\n")
+
+
+@contextmanager
+def leaving_no_trace_of_a_mistake(
+    folder: Path, begun: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Remove the folder of a new run that a mistake of its user ends before anything is in it.
+
+    Args:
+        folder: Of a run that this process has made.
+        begun: Whether there is something to keep, such as a checkpoint.
+
+    Raises:
+        UserError: As it came.
+    """
+    try:
+        yield
+    except UserError:
+        if not begun():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def describe_circumstances() -> dict[str, Any]:

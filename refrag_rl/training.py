@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
+from refrag_rl.agents.shipped import find_shipped, is_shipped_name
 from refrag_rl.board import add_hyperparameters
 from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
 from refrag_rl.composition import (
@@ -35,7 +37,8 @@ from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.monitoring import TrainingMonitor
-from refrag_rl.page.run_report import RunReport, check_windows
+from refrag_rl.observation import Inputs, inputs_of
+from refrag_rl.page.run_report import RunReport
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
 from refrag_rl.score_caches import ScoreCaches
@@ -146,6 +149,13 @@ class TrainingRun:
         total = self.comparator.reports(len(selectors))
         with ProgressReport(progress_console, "held-out comparison", "selections") as progress:
             rows = self.comparator.compare(selectors, lambda _: progress.step(total))
+        if self.learning is not None:
+            self._write_hyperparameters(rows)
+        write_comparison(self.folder, rows, highlighted)
+        for table in comparison_tables(rows, highlighted):
+            console.print()
+            console.print(table)
+        # After all else: a page that fails must not cost the comparison.
         self.report.write(
             self.folder,
             self.comparator,
@@ -155,12 +165,6 @@ class TrainingRun:
             highlighted=highlighted,
             curves=self.folder / TENSORBOARD_FOLDER,
         )
-        if self.learning is not None:
-            self._write_hyperparameters(rows)
-        write_comparison(self.folder, rows, highlighted)
-        for table in comparison_tables(rows, highlighted):
-            console.print()
-            console.print(table)
 
 
 def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
@@ -173,7 +177,6 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     Raises:
         UserError: Something does not exist or does not fit; no folder was made.
     """
-    check_windows(config.report.windows)
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
     folder = resumed or choose_run_folder(config, agent.name)
@@ -186,10 +189,15 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     learning = None
     if isinstance(agent, Agent):
         if config.start_from is not None:
-            agent.load(_policy_to_start_from(config.start_from))
+            agent.load(_policy_to_start_from(config.start_from, refrag))
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
-        create_run_folder(folder, config, command="train")
+        create_run_folder(
+            folder,
+            config,
+            command="train",
+            arguments=[str(each) for each in HydraConfig.get().overrides.task],
+        )
     report = RunReport(refrag.tokenizer, config.report.windows)
     return TrainingRun(folder, agent, learning, comparator, checkpoint, report)
 
@@ -209,11 +217,14 @@ def _naming_windows(problem: ExpansionProblem) -> Iterator[None]:
         ) from error
 
 
-def _policy_to_start_from(path: str) -> Path:
+def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:
+    if is_shipped_name(path):
+        return find_shipped(path, refrag.reward_model.fingerprint)
     folder = find_policy(path)
     if folder is None:
         raise UserError(
-            f"start_from={path}: there is no policy in it\ngive a run folder or a policy folder"
+            f"start_from={path}: there is no policy in it\n"
+            "give a run folder, a policy folder or policy:default"
         )
     return folder
 
@@ -249,6 +260,8 @@ def _learning(
         budget=config.budget,
         reward=section.reward.value,
         reward_baseline=section.reward_baseline.value,
+        inputs=Inputs(inputs_of(agent).features, section.chunk_embeddings.value),
+        baseline_heuristics=list(section.baseline_heuristics),
     )
     env = SelectiveExpansionVectorEnv(
         problem, section.num_envs, reward_timing=section.reward_timing.value

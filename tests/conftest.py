@@ -29,7 +29,14 @@ def paragraphs(seed: int, words: int) -> str:
     )
 
 
-def save_tiny_checkpoint(folder: Path, *, width: int = 16, seed: int = 0) -> Path:
+def save_tiny_checkpoint(
+    folder: Path,
+    *,
+    width: int = 16,
+    seed: int = 0,
+    chunk_size: int = CHUNK_SIZE,
+    positions: int = 512,
+) -> Path:
     """Write a checkpoint with random weights: byte-level BPE, Llama decoder, RoBERTa encoder."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -73,14 +80,14 @@ def save_tiny_checkpoint(folder: Path, *, width: int = 16, seed: int = 0) -> Pat
                 intermediate_size=32,
                 num_hidden_layers=1,
                 num_attention_heads=2,
-                max_position_embeddings=512,
+                max_position_embeddings=positions,
                 pad_token_id=0,
                 bos_token_id=1,
                 eos_token_id=2,
             )
         )
         model = RefragForCausalLM.from_encoder_decoder(
-            encoder, decoder, CHUNK_SIZE, shared_tokenizer=True
+            encoder, decoder, chunk_size, shared_tokenizer=True
         )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

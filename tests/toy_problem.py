@@ -80,6 +80,17 @@ class ToyRewardModel:
         rows = [w.context_ids.mean(axis=1) * w.chunk_mask for w in windows]
         return np.stack(rows).astype(np.float32)
 
+    def chunk_reconstruction_loss(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        return self.chunk_log_perplexity(windows) / 2
+
+    projected_size = EMBEDDING_SIZE + 2
+
+    def projected_chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        return np.pad(self.chunk_embeddings(windows), ((0, 0), (0, 0), (0, 2)))
+
+    def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        return np.pad(self.prompt_embeddings(windows), ((0, 0), (0, 2)))
+
     def log_perplexity(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
     ) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 here=experiments/recipe
 data=${DATA:-../shared/data}
 runs=${RUNS:-runs/recipe}
-base=${BASE:-runs/base16/model} # checkpoint whose decoder all ablations start from
+base=${BASE:-experiments/recipe/base16} # checkpoint whose decoder all ablations start from
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 

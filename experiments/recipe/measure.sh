@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=experiments/recipe
 data=${DATA:-../shared/data}
-base=${BASE-runs/base16/model}
+base=${BASE-experiments/recipe/base16}
 python=${PYTHON:-.venv/bin/python}
 count=${COUNT:-200}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"

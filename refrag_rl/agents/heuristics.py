@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.agents.arguments import one_of
-from refrag_rl.observation import Observation, feature
+from refrag_rl.observation import Inputs, Observation, feature
 
 Scores = NDArray[np.floating]
 
@@ -40,9 +40,14 @@ def expand_highest(
 
 
 class Heuristic(ABC):
-    """A rule that gives each chunk a score and expands the highest."""
+    """A rule that gives each chunk a score and expands the highest.
+
+    Attributes:
+        inputs: What it reads of a window.
+    """
 
     name: str
+    inputs: Inputs = Inputs(())
 
     @abstractmethod
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
@@ -80,6 +85,7 @@ class PerplexityDescending(Heuristic):
     """Expand the chunks of high perplexity, compress the others (a baseline of the paper)."""
 
     name = "perplexity_desc"
+    inputs = Inputs(("log_perplexity",))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the chunks' log-perplexity, nats per token."""
@@ -90,6 +96,7 @@ class PerplexityAscending(Heuristic):
     """Expand the chunks of low perplexity, compress the others (a baseline of the paper)."""
 
     name = "perplexity_asc"
+    inputs = Inputs(("log_perplexity",))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the chunks' negative log-perplexity, nats per token."""
@@ -124,6 +131,7 @@ class Similarity(Heuristic):
     """
 
     name = "similarity"
+    inputs = Inputs(("similarity",))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the cosines."""
@@ -137,6 +145,7 @@ class Lexical(Heuristic):
     """
 
     name = "lexical"
+    inputs = Inputs(("lexical",))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the BM25 scores."""
@@ -151,6 +160,7 @@ class PassageRank(Heuristic):
     """
 
     name = "passage_rank"
+    inputs = Inputs(("passage_rank",))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the negative ranks of the chunks' passages."""
@@ -176,6 +186,7 @@ class Successor(Heuristic):
 
     def __init__(self, match: str = "lexical") -> None:
         self.match = one_of("match", match, ("lexical", "suffix_match"))
+        self.inputs = Inputs((self.match, "passage_start"))
 
     def scores(self, observation: Observation, rng: np.random.Generator) -> Scores:
         """Return the negative step at which each chunk would be taken were there no budget."""

@@ -20,11 +20,15 @@ from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, Selector, VectorView
+from refrag_rl.bounds import LARGEST_SEED
 from refrag_rl.errors import UserError
-from refrag_rl.observation import Observation
+from refrag_rl.observation import Inputs, Observation, inputs_of
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
 LearningRateSchedule = Literal["constant", "linear"]
+
+_OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
+"""Options of a policy that its user does not choose."""
 
 IMITATION = "imitation"
 """The ``warm_start`` that is no folder."""
@@ -56,8 +60,8 @@ class LearningAgent(ABC):
     """An agent that trains a ``PointerPolicy``.
 
     Args:
-        policy: Options of ``PointerConfig`` by name, without ``embedding_size``, which the
-            environment gives; None: the defaults.
+        policy: Options of ``PointerConfig`` by name, without ``embedding_size`` and
+            ``chunk_embeddings``, which the environment gives; None: the defaults.
         warm_start: What the policy starts from: ``imitation``, some imitation of the oracle that
             comes first (``refrag_rl.agents.demonstrations``); a run folder or policy folder; or
             None, nothing.
@@ -93,9 +97,18 @@ class LearningAgent(ABC):
         seed: int,
         device: str,
     ) -> None:
+        if not isinstance(policy or {}, Mapping):
+            raise UserError(f"agent.policy={policy!r}: give options by name, as agent.policy.width")
         self.policy_options = dict(policy or {})
+        for name in _OF_THE_ENVIRONMENT:
+            if name in self.policy_options:
+                raise UserError(
+                    f"agent.policy.{name} comes from the model; env.chunk_embeddings says which "
+                    "chunk embeddings the policy reads"
+                )
         # Checked before anything is loaded; the true width comes with the environment.
-        PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
+        checked = PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
+        self._features = checked.features
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
         self.warm_start = _warm_start(warm_start)
         self.warm_start_rewards = arguments.whole_number(
@@ -115,9 +128,16 @@ class LearningAgent(ABC):
         self.reference_windows = arguments.whole_number(
             "reference_windows", reference_windows, at_least=0
         )
-        self.seed = arguments.whole_number("seed", seed, at_least=0)
+        self.seed = arguments.whole_number("seed", seed, at_least=0, at_most=LARGEST_SEED)
         self.device = _device(device)
         self.selector: PolicySelector | None = None
+        if isinstance(self.warm_start, Path):
+            self._take_over(self.warm_start)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the policy reads: a new one's features, or all that a loaded one needs."""
+        return Inputs(self._features) if self.selector is None else self.selector.inputs
 
     @abstractmethod
     def learn(self, env: VectorView, monitor: Monitor) -> None:
@@ -168,22 +188,26 @@ class LearningAgent(ABC):
             raise UserError(f"agent {self.name} has no policy yet: train it, or load one")
         return self.selector
 
-    def _start(self, embedding_size: int) -> PointerPolicy:
-        """Return the policy to train: the one loaded, or a new one of this seed."""
-        if self.selector is None and isinstance(self.warm_start, Path):
-            self._take_over(self.warm_start)
+    def _start(self, problem: Problem) -> PointerPolicy:
+        """Return the policy to train: the one loaded, or a new one of this seed.
+
+        Raises:
+            UserError: The problem's windows or its model are not what the policy reads.
+        """
         if self.selector is None:
-            options = {**self.policy_options, "embedding_size": embedding_size}
+            options = {
+                **self.policy_options,
+                "embedding_size": problem.embedding_size,
+                "chunk_embeddings": problem.inputs.chunk_embeddings or "encoder",
+            }
             # Initial weights come from torch's global generator; leave it as it was found.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 policy = PointerPolicy(PointerConfig.from_mapping(options))
             self.selector = PolicySelector(policy.to(self.device), self.name)
-        elif self.selector.policy.config.embedding_size != embedding_size:
-            raise UserError(
-                f"the policy loaded reads chunk embeddings of width "
-                f"{self.selector.policy.config.embedding_size}, this REFRAG gives {embedding_size}"
-            )
+        check_inputs(self.selector.inputs, problem.inputs)
+        self.selector.require_model(problem.embedding_size, problem.refrag)
+        self.selector.refrag = problem.refrag
         # Whoever trained it before: from here on it is this agent's.
         self.selector.agent = self.selector.name = self.name
         return self.selector.policy
@@ -215,7 +239,7 @@ class LearningAgent(ABC):
 
     def _begin_with_adam(self, monitor: Monitor, problem: Problem) -> Training:
         """Return the training of the policy by Adam; see ``_begin``."""
-        policy = self._start(problem.embedding_size)
+        policy = self._start(problem)
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate)
         return self._begin(monitor, problem, policy, optimizer)
 
@@ -292,6 +316,26 @@ class LearningAgent(ABC):
             monitor.save(training.policy, training.optimizer, progress)
 
 
+def check_inputs(needed: Inputs, given: Inputs) -> None:
+    """Check that a problem's observations hold what a policy reads.
+
+    Raises:
+        UserError: They do not.
+    """
+    missing = [name for name in needed.features if name not in given.features]
+    if missing:
+        raise UserError(
+            f"the policy reads the feature {missing[0]}, which the environment does not compute; "
+            f"its inputs are {', '.join(given.features) or 'none'}"
+        )
+    source = given.chunk_embeddings or "encoder"
+    if needed.chunk_embeddings not in (None, source):
+        raise UserError(
+            f"the policy reads chunk embeddings of the {needed.chunk_embeddings}, the environment "
+            f"gives those of the {source}; give env.chunk_embeddings={needed.chunk_embeddings}"
+        )
+
+
 def difference_to_reference(
     problem: Problem,
     reference: Selector | None,
@@ -315,7 +359,8 @@ def difference_to_reference(
     """
     if reference is None or not len(indices):
         return {}
-    expanded = reference.select(problem.observe(indices, budgets), budgets, rng)
+    observation = problem.observe(indices, budgets, inputs_of(reference))
+    expanded = reference.select(observation, budgets, rng)
     lead = rewards - problem.rewards(indices, expanded)
     return {"reward/difference_to_best_heuristic": float(lead.mean())}
 
@@ -351,6 +396,13 @@ def _device(device: object) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(str(device))
-    except RuntimeError:
-        raise UserError(f"agent.device={device!r}: give auto, cpu, cuda or cuda:0") from None
+        chosen = torch.device(str(device))
+        usable = chosen.type != "meta"
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+        usable = False
+    if not usable:
+        raise UserError(
+            f"agent.device={device!r} cannot be used here; give auto, cpu, cuda or cuda:0"
+        )
+    return chosen

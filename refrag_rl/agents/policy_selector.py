@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refrag_rl.observation import Observation
+from refrag_rl.errors import UserError
+from refrag_rl.observation import Inputs, Observation, feature
 from refrag_rl.policies.plackett_luce import expanded_from
 from refrag_rl.policies.pointer import PointerPolicy, TensorObservation, as_tensors
 from refrag_rl.policies.selections import greedy, sample
@@ -34,6 +35,7 @@ class PolicySelector:
         agent: Name of the agent that trained it.
         name: What to call it in tables; None: the agent's name.
         training: How it was trained, JSON values.
+        refrag: Fingerprint of the model it was trained on; None: unknown.
     """
 
     def __init__(
@@ -42,11 +44,35 @@ class PolicySelector:
         agent: str,
         name: str | None = None,
         training: Mapping[str, Any] | None = None,
+        refrag: str | None = None,
     ) -> None:
         self.policy = policy
         self.agent = agent
         self.name = agent if name is None else name
         self.training = dict(training or {})
+        self.refrag = refrag
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the policy reads of a window."""
+        return self.policy.config.inputs
+
+    def require_model(self, embedding_size: int, refrag: str | None) -> None:
+        """Check that a frozen model is the one that the policy was trained on.
+
+        Args:
+            embedding_size: Width of the chunk embeddings that the model gives it.
+            refrag: The model's fingerprint; None, of a model or of a policy: not checked.
+
+        Raises:
+            UserError: It is another.
+        """
+        check_embedding_size(self.policy.config.embedding_size, embedding_size, self.name)
+        if None not in (self.refrag, refrag) and self.refrag != refrag:
+            raise UserError(
+                f"policy {self.name} was trained on another REFRAG (weights {self.refrag}, "
+                f"these are {refrag}); use it with that one, or train one for this REFRAG"
+            )
 
     def logits(self, observation: Observation, budget: NDArray[np.int64]) -> Tensor:
         """Return the policy's logits before the first pick, (B, L), on the CPU, without gradient.
@@ -113,6 +139,8 @@ class PolicySelector:
         """Return what a function of observation and budgets gives, (B, L), piece by piece."""
         given = observation["chunk_embeddings"].shape[-1]
         check_embedding_size(self.policy.config.embedding_size, given, self.name)
+        for name in self.inputs.features:
+            feature(observation, name)
         device = next(self.policy.parameters()).device
         tensors = as_tensors(observation, device)
         budgets = torch.from_numpy(np.asarray(budget, dtype=np.int64)).to(device)
@@ -126,7 +154,7 @@ class PolicySelector:
 
     def save(self, directory: str | Path) -> None:
         """Write ``policy.json`` and ``policy.safetensors`` to a folder."""
-        save_policy(StoredPolicy(self.policy, self.agent, self.training), directory)
+        save_policy(StoredPolicy(self.policy, self.agent, self.training, self.refrag), directory)
 
     @classmethod
     def load(
@@ -144,4 +172,4 @@ class PolicySelector:
             UserError: The folder holds no policy, a damaged one, or one for another width.
         """
         stored = load_policy(directory, embedding_size)
-        return cls(stored.policy, stored.agent, name, stored.training)
+        return cls(stored.policy, stored.agent, name, stored.training, stored.refrag)

@@ -11,7 +11,9 @@
    is one decision in parts); the update's size is counted in episodes, the unit of every agent
    here; the learning rate may fall over the whole training although each update is a call of its
    own.
-4. Episodes start anew with each update, so that a training can be resumed between two of them.
+4. The rollout buffer holds each episode's context once (``refrag_rl.agents.rollout``); what is
+   learned from it is the same.
+5. Episodes start anew with each update, so that a training can be resumed between two of them.
    Those that an update cuts off are not scored; the state's value stands in for their reward.
 """
 
@@ -31,6 +33,7 @@ from refrag_rl.agents import arguments
 from refrag_rl.agents.learning import LearningAgent, Stopwatch, difference_to_reference
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
+from refrag_rl.agents.rollout import EpisodeRolloutBuffer
 from refrag_rl.agents.selector import Problem, VectorView
 
 RewardTiming = Literal["terminal", "per_step"]
@@ -228,7 +231,8 @@ class Ppo(LearningAgent):
             vf_coef=self.value_coef,
             max_grad_norm=self.max_grad_norm,
             target_kl=self.target_kl,
-            policy_kwargs={"pointer": self._start(problem.embedding_size)},
+            rollout_buffer_class=EpisodeRolloutBuffer,
+            policy_kwargs={"pointer": self._start(problem)},
             seed=self.seed,
             device=self.device,
         )

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from refrag_rl.errors import NotFiniteError
@@ -68,7 +68,8 @@ class MaskablePointerPolicy(MaskableActorCriticPolicy):
     """A masked actor-critic whose only network is a ``PointerPolicy``.
 
     Args:
-        observation_space: Of the environment, chunks unflattened.
+        observation_space: Of the environment, chunks unflattened. Batches whose contexts stand
+            once (``policies.sharing.CONTEXT``) are read, too.
         action_space: ``Discrete(L)``.
         lr_schedule: Share of the training left -> learning rate.
         pointer: The network to train.
@@ -102,3 +103,14 @@ class MaskablePointerPolicy(MaskableActorCriticPolicy):
             lr=lr_schedule(1),
             **self.optimizer_kwargs,  # type: ignore[call-arg]
         )
+
+    def extract_features(
+        self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> Tensor:
+        """Give the observation to the pointer as it is.
+
+        The library would turn its arrays into float32 by the names of the observation space, which
+        a batch whose contexts stand once does not keep to.
+        """
+        latent: Tensor = self.features_extractor(obs)
+        return latent

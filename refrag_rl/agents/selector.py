@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.agents.monitor import Monitor
-from refrag_rl.observation import Observation
+from refrag_rl.observation import Inputs, Observation
 
 
 @runtime_checkable
 class Selector(Protocol):
     """Chooses which chunks to expand: a heuristic, an oracle or a trained agent.
+
+    One that has an attribute ``inputs`` (``refrag_rl.observation.Inputs``) is given what that asks
+    for; one that has none, the default features.
 
     Attributes:
         name: Stands in tables and figures.
@@ -40,11 +43,24 @@ class Problem(Protocol):
 
     Attributes:
         num_chunks: ``L``, padding included.
-        embedding_size: Width of the chunk embeddings.
     """
 
     num_chunks: int
-    embedding_size: int
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the chunk embeddings."""
+        ...
+
+    @property
+    def inputs(self) -> Inputs:
+        """What ``observe`` returns where it is not told."""
+        ...
+
+    @property
+    def refrag(self) -> str | None:
+        """Fingerprint of the frozen model; ``None``: it has none."""
+        ...
 
     def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw ``n`` windows, (n,)."""
@@ -57,7 +73,10 @@ class Problem(Protocol):
         ...
 
     def observe(
-        self, indices: NDArray[np.int64], budgets: NDArray[np.int64] | None = None
+        self,
+        indices: NDArray[np.int64],
+        budgets: NDArray[np.int64] | None = None,
+        inputs: Inputs | None = None,
     ) -> Observation:
         """Return the batched observation at the start of the windows' episodes."""
         ...

@@ -7,7 +7,11 @@
 3. TTFT, TTIT and throughput are as in ``generation``; what they hold of a request is in
    ``requests``. Their accelerations are over the full context of the same length, as in Figure 2 of
    arXiv 2509.01092.
-4. At each length the methods take turns, after a warm-up, and the medians count.
+4. The policy is the paper's: it reads chunk embeddings and nothing else, and its pass and its picks
+   are in the times. What other inputs would add: chunk perplexity and reconstruction loss are
+   stored with the chunk embeddings and cost nothing here; the prompt's embedding is one pass of the
+   encoder over ``q`` tokens; lexical overlap is counting (``refrag_rl.observation``).
+5. At each length the methods take turns, after a warm-up, and the medians count.
 """
 
 from __future__ import annotations

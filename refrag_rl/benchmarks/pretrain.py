@@ -6,7 +6,7 @@ Training steps of a decoder with random weights on one batch of random tokens:
    ``labels`` and AdamW, in float32 and under bfloat16 autocast.
 2. ``fused``: the loss of ``refrag_rl.pretrain``, whose cross-entropy is fused with the output
    layer, and its optimizer, under bfloat16 autocast.
-3. ``kept_memory``: the same with ``pretraining/allocator.py``, as ``refrag_rl.pretrain`` runs.
+3. ``kept_memory``: the same with ``allocator.py``, as ``refrag_rl.pretrain`` runs.
 4. ``compiled``: the same with the decoder's body compiled by ``torch.compile``.
 
 The variants take turns in one process, and the medians count. The share of the machine's limit
@@ -25,6 +25,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks.compiling import compile_body, has_compiler
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
@@ -34,7 +35,6 @@ from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.quiet import silence_kernel_advice
-from refrag_rl.pretraining.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.run_folder import choose_run_folder
 
 

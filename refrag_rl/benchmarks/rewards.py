@@ -6,14 +6,15 @@
    window's chunks encoded anew.
 3. In batches: the same for several selections at once, each batch's chunks encoded anew.
 4. Ours: ``RewardModel`` with empty caches. It encodes each window's chunks once and scores each
-   selection once; both are in its time.
+   selection once; both are in its time. As in ``refrag_rl.train``, the process keeps freed memory
+   (``refrag_rl.allocator``); the plain ways run as the system's defaults have it.
 5. The ways take turns in one process, and the medians count. The share of the machine's limit (MFU)
    counts the FLOPs of ours, encoding included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks import plain_rewards
 from refrag_rl.benchmarks.loading import load
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
@@ -146,8 +148,10 @@ def measure(
     device = plain.model.device
     products = {dtype: MatrixProduct(dtype, device, side) for dtype in dtypes}
     calls: dict[tuple[str, str], Any] = {
-        ("one", ""): partial(plain_rewards.one_at_a_time, plain, scored, selections),
-        ("batches", ""): partial(plain_rewards.in_batches, plain, scored, selections, plain_batch),
+        ("one", ""): partial(_plain, plain_rewards.one_at_a_time, plain, scored, selections),
+        ("batches", ""): partial(
+            _plain, plain_rewards.in_batches, plain, scored, selections, plain_batch
+        ),
     }
     for dtype in dtypes:
         calls["ours", dtype] = partial(_score_anew, ours[dtype], scored, selections)
@@ -177,9 +181,16 @@ def measure(
     return rows
 
 
+def _plain(way: Callable[..., NDArray[np.float32]], *arguments: Any) -> NDArray[np.float32]:
+    """Return the log-perplexities (B,), nats per token, of a plain way."""
+    return_large_blocks()
+    return way(*arguments)
+
+
 def _score_anew(
     reward_model: RewardModel, windows: Sequence[Window], expanded: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Return the log-perplexities (B,), nats per token, computed with empty caches."""
+    keep_large_blocks()
     reward_model.clear()
     return reward_model.log_perplexity(windows, expanded)

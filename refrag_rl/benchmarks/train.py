@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from refrag_rl.agents.selector import Agent
+from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.benchmarks.machine import describe_device, number_format
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.report import Column, finish
@@ -102,6 +103,8 @@ def run(config: DictConfig) -> None:
     folder = choose_run_folder(config, "benchmark")
     # All of them before the first is trained: a mistake in the last one shows at once.
     settings = {name: _train_config(name, config) for name in dict.fromkeys(config.agents)}
+    # As the command does.
+    keep_large_blocks()
     console = Console(highlight=False)
     rows = []
     # Nothing but the measurements is kept.

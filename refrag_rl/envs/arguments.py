@@ -11,6 +11,9 @@ from refrag_rl.envs.options import BaselineName, RewardName
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 
+COMPOSED_FROM = ("corpus", "windows", "refrag", "split", "count", "seed", "overrides")
+"""Arguments that the default problem is composed of: those of ``composition.default_problem``."""
+
 
 def resolve_problem(
     problem: ExpansionProblem | None,
@@ -30,8 +33,16 @@ def resolve_problem(
         composition: What the default problem is composed of (``corpus``, ``windows``, ...).
 
     Raises:
+        TypeError: There is no such argument. In Python's own words, by which TorchRL's ``GymEnv``
+            finds out what an environment takes.
         UserError: Both a problem and parts to compose one of are given, or a value is wrong.
     """
+    for name in composition:
+        if name not in COMPOSED_FROM:
+            raise TypeError(
+                f"__init__() got an unexpected keyword argument '{name}'\n"
+                f"without problem=, these are known, too: {', '.join(COMPOSED_FROM)}"
+            )
     options: dict[str, Any] = {
         "budget": budget,
         "reward": reward,

@@ -117,6 +117,8 @@ class EpisodeBatch:
         indices = np.array([index for index, _ in drawn], dtype=np.int64)
         budgets = np.array([budget for _, budget in drawn], dtype=np.int64)
         observed = self.problem.observe(indices)
+        # Features that were not asked for: a space has no room for NaN.
+        np.nan_to_num(observed["features"], copy=False)
         fresh = dynamics.start(observed["chunk_mask"].astype(bool), budgets)
         where = np.asarray(rows, dtype=np.int64)
         if self._state is None:
@@ -219,17 +221,18 @@ class EpisodeBatch:
         rewards[changed] = problem.reward_of(scored) - problem.reward_of(before)
         return rewards
 
-    def observation(self) -> dict[str, NDArray[Any]]:
-        """Return the observations of all episodes, a new batch at every call."""
+    def observation(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        """Return the observations of some episodes, of all if not given, a new batch each call."""
         state = self.state
+        where = np.arange(self.num_envs) if rows is None else np.asarray(rows, dtype=np.int64)
         batch = Observation(
-            chunk_embeddings=self._initial["chunk_embeddings"].copy(),
-            prompt_embedding=self._initial["prompt_embedding"].copy(),
-            features=self._initial["features"].copy(),
-            chunk_mask=self._initial["chunk_mask"].copy(),
-            expanded=state.expanded.astype(np.int8),
-            action_mask=dynamics.action_mask(state).astype(np.int8),
-            budget_left=dynamics.budget_left(state).astype(np.float32)[:, None],
+            chunk_embeddings=self._initial["chunk_embeddings"][where],
+            prompt_embedding=self._initial["prompt_embedding"][where],
+            features=self._initial["features"][where],
+            chunk_mask=self._initial["chunk_mask"][where],
+            expanded=state.expanded[where].astype(np.int8),
+            action_mask=dynamics.action_mask(state)[where].astype(np.int8),
+            budget_left=dynamics.budget_left(state)[where].astype(np.float32)[:, None],
         )
         arrays = cast(dict[str, NDArray[Any]], batch)
         return flattened(arrays) if self.flat else arrays

@@ -5,45 +5,29 @@ All of them are computed from the prompt and the context; the output tokens are 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
-from refrag_rl.observation import CHUNK_FEATURES
 
 BM25_K1 = 1.5
 
 
-def chunk_features(
-    window: Window,
-    chunk_embeddings: NDArray[np.float32],
-    prompt_embedding: NDArray[np.float32],
-    chunk_log_perplexity: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the features of a window's chunks.
+def window_feature(name: str, window: Window) -> NDArray[np.float64]:
+    """Return a feature that is computed from the window alone, (L,).
 
     Args:
+        name: One of ``OF_THE_WINDOW``.
         window: The window; its output tokens are not read.
-        chunk_embeddings: (L, d) encoder output ``c_i``.
-        prompt_embedding: (d,) of the prompt; not read where the prompt is empty.
-        chunk_log_perplexity: (L,) of each chunk read alone, nats per token.
-
-    Returns:
-        (L, f) float32, columns as in ``CHUNK_FEATURES``; zeros in padding chunks.
     """
-    columns: dict[str, NDArray[Any]] = {
-        "position": np.arange(window.num_chunks) / max(window.num_chunks - 1, 1),
-        "log_perplexity": chunk_log_perplexity,
-        "similarity": similarity(window, chunk_embeddings, prompt_embedding),
-        "lexical": bm25(window),
-        "suffix_match": suffix_match(window),
-        "passage_rank": passage_rank(window),
-        "passage_start": passage_start(window),
-    }
-    features = np.stack([columns[name] for name in CHUNK_FEATURES], axis=-1)
-    return np.where(window.chunk_mask[:, None], features, 0.0).astype(np.float32)
+    return OF_THE_WINDOW[name](window)
+
+
+def position(window: Window) -> NDArray[np.float64]:
+    """Return the place of each chunk from 0 to 1, (L,)."""
+    return np.arange(window.num_chunks) / max(window.num_chunks - 1, 1)
 
 
 def similarity(
@@ -132,3 +116,13 @@ def passage_rank(window: Window) -> NDArray[np.float64]:
 def passage_start(window: Window) -> NDArray[np.float64]:
     """Return 1 for the first chunk of each passage, else 0, (L,)."""
     return np.diff(window.passage, prepend=-1).astype(bool).astype(np.float64)
+
+
+OF_THE_WINDOW: dict[str, Callable[[Window], NDArray[np.float64]]] = {
+    "position": position,
+    "lexical": bm25,
+    "suffix_match": suffix_match,
+    "passage_rank": passage_rank,
+    "passage_start": passage_start,
+}
+"""The features that no model is asked for."""

@@ -18,6 +18,7 @@ BaselineName: TypeAlias = Literal[
     "lexical",
     "passage_rank",
     "successor",
+    "best_heuristic",
 ]
 RewardTiming: TypeAlias = Literal["terminal", "per_step"]
 RenderMode: TypeAlias = Literal["ansi"]

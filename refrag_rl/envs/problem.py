@@ -6,7 +6,9 @@ The three views of the environment and the agents that select all chunks in one 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,25 +16,39 @@ from numpy.typing import ArrayLike, NDArray
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec
-from refrag_rl.envs.features import chunk_features
+from refrag_rl.envs.features import similarity, window_feature
 from refrag_rl.envs.finite import require_finite
 from refrag_rl.envs.options import BaselineName, RewardName, check_choice
 from refrag_rl.envs.reward_model import RewardModel
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
-from refrag_rl.observation import Observation
+from refrag_rl.observation import (
+    CHUNK_FEATURES,
+    EmbeddingSource,
+    Inputs,
+    Observation,
+    inputs_of,
+)
 
 LAST_SCORED = 1024
 """Windows that a problem remembers to have scored."""
 
 
-class _Observed(NamedTuple):
-    """What an observation of one window holds before the first step."""
+_OF_THE_MODEL: dict[str, tuple[str, str]] = {
+    "encoder_chunks": ("chunk_embeddings", "a chunk's embedding"),
+    "encoder_prompt": ("prompt_embeddings", "the prompt's embedding"),
+    "projector_chunks": ("projected_chunk_embeddings", "a chunk's projected embedding"),
+    "projector_prompt": ("projected_prompt_embeddings", "the prompt's projected embedding"),
+    "log_perplexity": ("chunk_log_perplexity", "a chunk's log-perplexity"),
+    "reconstruction_loss": ("chunk_reconstruction_loss", "a chunk's reconstruction loss"),
+}
+"""Parts of an observation that the model is asked for: its method, and what to call them."""
 
-    chunk_embeddings: NDArray[np.float32]
-    prompt_embedding: NDArray[np.float32]
-    features: NDArray[np.float32]
-    chunk_mask: NDArray[np.bool_]
+PARTS = tuple(dict.fromkeys((*_OF_THE_MODEL, *CHUNK_FEATURES)))
+"""What observations are made of; each is computed once a window, and only if someone reads it."""
+
+BASELINE_HEURISTICS = tuple(name for name in HEURISTICS if name != "random")
+"""Heuristics that may be a baseline: those that draw nothing."""
 
 
 class ExpansionProblem:
@@ -50,10 +66,17 @@ class ExpansionProblem:
             window with nothing expanded, or the name of a heuristic (any but ``random``), the
             reward of what it expands within the same budget. Either is a constant for each window
             and budget, so no optimum moves, and the rewards of windows of different difficulty
-            become comparable; with a heuristic, the gain over it is what is optimised. Or ``none``.
+            become comparable; with a heuristic, the gain over it is what is optimised.
+            ``best_heuristic`` is the best on that window of ``baseline_heuristics``: chosen by its
+            reward there, so no selector, but a constant of the window and budget like the others.
+            Or ``none``.
+        inputs: What observations hold where the caller does not say it; decides the width of the
+            environment's.
+        baseline_heuristics: See ``reward_baseline``; empty: all but ``random``.
         cache_windows: How many windows keep their observation in memory.
 
     Attributes:
+        inputs: As given.
         last_scored: Keys of the windows scored last, the newest last; for messages about an update
             that went wrong. May be emptied.
 
@@ -70,6 +93,8 @@ class ExpansionProblem:
         reward: RewardName = "neg_log_perplexity",
         reward_baseline: BaselineName = "none",
         *,
+        inputs: Inputs | None = None,
+        baseline_heuristics: Sequence[str] = (),
         cache_windows: int = 2048,
     ) -> None:
         if not len(windows):
@@ -80,9 +105,12 @@ class ExpansionProblem:
         self.reward_model = reward_model
         self.num_chunks = windows.num_chunks
         self.chunk_size = windows.chunk_size
-        self.embedding_size = reward_model.embedding_size
+        self.inputs = Inputs() if inputs is None else inputs
+        self._baseline_heuristics = _check_heuristics(baseline_heuristics)
         self._window_cache: LruCache[Window] = LruCache(cache_windows)
-        self._observed: LruCache[_Observed] = LruCache(cache_windows)
+        self._parts: dict[str, LruCache[NDArray[np.float32]]] = {
+            name: LruCache(cache_windows) for name in PARTS
+        }
         # (baseline, window, budget) -> log-perplexity; the budget of "compressed" is 0.
         self._baselines: dict[tuple[str, int, int], np.float32] = {}
         self.last_scored: deque[str] = deque(maxlen=LAST_SCORED)
@@ -103,6 +131,7 @@ class ExpansionProblem:
         budget: BudgetSpec | None = None,
         reward: RewardName | None = None,
         reward_baseline: BaselineName | None = None,
+        inputs: Inputs | None = None,
     ) -> ExpansionProblem:
         """Return the same problem under other options; model and caches are shared.
 
@@ -110,12 +139,14 @@ class ExpansionProblem:
             budget: As in the constructor; ``None`` keeps the present one. So do the others.
             reward: As in the constructor.
             reward_baseline: As in the constructor.
+            inputs: As in the constructor.
 
         Raises:
             UserError: An option has an unknown or impossible value.
         """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
+        other.inputs = self.inputs if inputs is None else inputs
         other._set_options(
             self.budget.spec if budget is None else budget,
             self.reward if reward is None else reward,
@@ -123,15 +154,29 @@ class ExpansionProblem:
         )
         return other
 
+    @property
+    def embedding_size(self) -> int:
+        """``d``, width of the chunk embeddings that observations hold."""
+        if self._source(self.inputs) == "projector":
+            return self.reward_model.projected_size
+        return self.reward_model.embedding_size
+
+    @property
+    def refrag(self) -> str | None:
+        """Fingerprint of the frozen model's weights; ``None``: it has none."""
+        fingerprint: str | None = getattr(self.reward_model, "fingerprint", None)
+        return fingerprint
+
     def clear(self) -> None:
         """Forget all that the reward model said; its own caches stay as they are."""
-        self._observed.clear()
+        for cache in self._parts.values():
+            cache.clear()
         self._baselines.clear()
 
     def caches(self) -> dict[str, Entries]:
         """Return what ``clear`` forgets, by name; see ``ScoreCaches``."""
         return {
-            "observed": (self._observed.entries, _Observed),
+            **{f"observed_{name}": (self._parts[name].entries, np.asarray) for name in PARTS},
             "baselines": (self._baselines, np.float32),
         }
 
@@ -165,25 +210,40 @@ class ExpansionProblem:
         """Return which chunks of the windows hold text, (B, L) bool."""
         return np.stack([window.chunk_mask for window in self._windows(self._check(indices))])
 
-    def observe(self, indices: ArrayLike, budgets: ArrayLike | None = None) -> Observation:
+    def observe(
+        self,
+        indices: ArrayLike,
+        budgets: ArrayLike | None = None,
+        inputs: Inputs | None = None,
+    ) -> Observation:
         """Return a batch of observations in which nothing is expanded yet.
 
         Args:
             indices: (B,) windows.
             budgets: (B,) chunks to expand, shown as ``budget_left``; zeros if not given.
+            inputs: What it shall hold; ``None``: the problem's. Columns of other features are NaN.
 
         Raises:
             UserError: There is no such window.
         """
         checked = self._check(indices)
-        entries = self._observed.collect(checked, checked, self._observe)
-        chunk_mask = np.stack([entry.chunk_mask for entry in entries])
+        inputs = self.inputs if inputs is None else inputs
+        source = self._source(inputs)
+        chunk_mask = self.chunk_masks(checked)
+        if not chunk_mask.any(axis=-1).all():
+            empty = checked[int(np.flatnonzero(~chunk_mask.any(axis=-1))[0])]
+            raise ValueError(f"Window {self.window(empty).key} has no chunk that holds text.")
+        chunk_embeddings = self._part(f"{source}_chunks", checked)
+        prompt_embedding = self._part(f"{source}_prompt", checked)
+        features = np.full((*chunk_mask.shape, len(CHUNK_FEATURES)), np.nan, dtype=np.float32)
+        for name in inputs.features:
+            features[..., CHUNK_FEATURES.index(name)] = self._part(name, checked)
         if budgets is None:
-            budgets = np.zeros(len(entries))
+            budgets = np.zeros(len(checked))
         return Observation(
-            chunk_embeddings=np.stack([entry.chunk_embeddings for entry in entries]),
-            prompt_embedding=np.stack([entry.prompt_embedding for entry in entries]),
-            features=np.stack([entry.features for entry in entries]),
+            chunk_embeddings=chunk_embeddings,
+            prompt_embedding=prompt_embedding,
+            features=features,
             chunk_mask=chunk_mask.astype(np.int8),
             expanded=np.zeros(chunk_mask.shape, dtype=np.int8),
             action_mask=chunk_mask.astype(np.int8),
@@ -247,7 +307,7 @@ class ExpansionProblem:
             expanded: (B, L) bool, chunks left as tokens; none of them padding.
             baseline_indices: (C,) windows to score with what the baseline expands; each is scored
                 once for a budget and kept.
-            baseline: ``compressed`` or a heuristic.
+            baseline: ``compressed``, a heuristic, or ``best_heuristic``.
             budgets: (C,) chunks that a heuristic expands; not read for ``compressed``.
 
         Returns:
@@ -257,8 +317,10 @@ class ExpansionProblem:
         known, others = self._check(indices), self._check(baseline_indices)
         if baseline == "compressed" or budgets is None:
             budgets = np.zeros(len(others), dtype=np.int64)
+        names = self._baseline_heuristics if baseline == "best_heuristic" else (baseline,)
         keys: list[tuple[str, int, int]] = [
-            (baseline, index, int(budget))
+            (name, index, int(budget))
+            for name in names
             for index, budget in zip(others, np.asarray(budgets), strict=True)
         ]
         missing = sorted(set(keys) - self._baselines.keys())
@@ -268,16 +330,21 @@ class ExpansionProblem:
             answers = self.log_perplexity(known + [index for _, index, _ in missing], sets)
         self._baselines.update(zip(missing, answers[len(known) :], strict=True))
         scored = np.array([self._baselines[key] for key in keys], dtype=np.float32)
-        return answers[: len(known)], scored
+        # The lowest log-perplexity is the highest reward, whichever reward it is.
+        return answers[: len(known)], scored.reshape(len(names), len(others)).min(axis=0)
 
     def _baseline_sets(self, keys: list[tuple[str, int, int]]) -> NDArray[np.bool_]:
-        """Return what a baseline expands, (C, L) bool; the keys are of one baseline."""
-        if not keys or keys[0][0] == "compressed":
-            return np.zeros((len(keys), self.num_chunks), dtype=bool)
-        budgets = np.array([budget for _, _, budget in keys], dtype=np.int64)
-        observation = self.observe([index for _, index, _ in keys], budgets)
-        # None of the baselines draws anything.
-        return HEURISTICS[keys[0][0]]().select(observation, budgets, np.random.default_rng(0))
+        """Return what baselines expand, (C, L) bool."""
+        sets = np.zeros((len(keys), self.num_chunks), dtype=bool)
+        for name in {name for name, _, _ in keys} - {"compressed"}:
+            heuristic = HEURISTICS[name]()
+            rows = [row for row, key in enumerate(keys) if key[0] == name]
+            budgets = np.array([keys[row][2] for row in rows], dtype=np.int64)
+            indices = [keys[row][1] for row in rows]
+            observation = self.observe(indices, budgets, inputs_of(heuristic))
+            # None of the baselines draws anything.
+            sets[rows] = heuristic.select(observation, budgets, np.random.default_rng(0))
+        return sets
 
     def reward_of(self, log_perplexity: ArrayLike) -> NDArray[np.float64]:
         """Return the rewards of log-perplexities, before any baseline; same shape."""
@@ -346,21 +413,47 @@ class ExpansionProblem:
             indices, indices, lambda missing: [self.windows[index] for index in missing]
         )
 
-    def _observe(self, indices: list[int]) -> list[_Observed]:
-        """Compute what observations hold before the first step, for windows not cached yet."""
-        windows, model = self._windows(indices), self.reward_model
-        chunks, prompts = model.chunk_embeddings(windows), model.prompt_embeddings(windows)
-        log_perplexity = model.chunk_log_perplexity(windows)
-        observed = []
-        require_finite("a chunk's embedding", chunks, windows)
-        require_finite("the prompt's embedding", prompts, windows)
-        require_finite("a chunk's log-perplexity", log_perplexity, windows)
-        for row, window in enumerate(windows):
-            if not window.chunk_mask.any():
-                raise ValueError(f"Window {window.key} has no chunk that holds text.")
-            features = chunk_features(window, chunks[row], prompts[row], log_perplexity[row])
+    def _source(self, inputs: Inputs) -> EmbeddingSource:
+        """Return where chunk embeddings come from: the problem says it where the inputs do not."""
+        return inputs.chunk_embeddings or self.inputs.chunk_embeddings or "encoder"
+
+    def _part(self, name: str, indices: list[int]) -> NDArray[np.float32]:
+        """Return one of ``PARTS`` of windows, (B, ...)."""
+        cache = self._parts[name]
+        return np.stack(cache.collect(indices, indices, partial(self._compute, name)))
+
+    def _compute(self, name: str, indices: list[int]) -> list[NDArray[np.float32]]:
+        """Compute one of ``PARTS`` for windows not cached yet."""
+        windows = self._windows(indices)
+        if name in _OF_THE_MODEL:
+            method, what = _OF_THE_MODEL[name]
+            values = getattr(self.reward_model, method)(windows)
+            require_finite(what, values, windows)
             # Copies: a row of a batch would keep the whole batch in memory.
-            observed.append(
-                _Observed(chunks[row].copy(), prompts[row].copy(), features, window.chunk_mask)
+            return [row.astype(np.float32) for row in values]
+        if name == "similarity":
+            embeddings = zip(
+                self._part("encoder_chunks", indices),
+                self._part("encoder_prompt", indices),
+                strict=True,
             )
-        return observed
+            columns = [
+                similarity(window, *pair) for window, pair in zip(windows, embeddings, strict=True)
+            ]
+        else:
+            columns = [window_feature(name, window) for window in windows]
+        return [
+            np.where(window.chunk_mask, column, 0.0).astype(np.float32)
+            for window, column in zip(windows, columns, strict=True)
+        ]
+
+
+def _check_heuristics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the heuristics that ``best_heuristic`` is the best of."""
+    for name in names:
+        if name not in BASELINE_HEURISTICS:
+            raise UserError(
+                f"baseline_heuristics: {name!r} cannot be one of them; "
+                f"choose from {', '.join(BASELINE_HEURISTICS)}"
+            )
+    return tuple(dict.fromkeys(names)) or BASELINE_HEURISTICS

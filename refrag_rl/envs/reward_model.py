@@ -32,6 +32,26 @@ class RewardModel(Protocol):
         """Return the log-perplexity of each chunk read alone, (B, L), nats per token."""
         ...
 
+    def chunk_reconstruction_loss(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the log-perplexity of each chunk given its own embedding, (B, L), nats per token.
+
+        Only asked for where the feature is; so are the next three for ``projector`` embeddings.
+        """
+        ...
+
+    @property
+    def projected_size(self) -> int:
+        """Size of a projected chunk embedding."""
+        ...
+
+    def projected_chunk_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the projected chunk embeddings, (B, L, d_dec); zeros in padding chunks."""
+        ...
+
+    def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Return the projected embedding of each prompt, (B, d_dec); zeros where there is none."""
+        ...
+
     def log_perplexity(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
     ) -> NDArray[np.float32]:

@@ -157,10 +157,10 @@ class SelectiveExpansionVecEnv(VecEnv):
         infos = self._episodes.infos()
         ended = np.flatnonzero(dones).tolist()
         if ended:
-            last = self._observation()
-            for row in ended:
+            last = self._episodes.observation(ended)
+            for index, row in enumerate(ended):
                 infos[row]["terminal_observation"] = {
-                    key: value[row].copy() for key, value in last.items()
+                    key: value[index].copy() for key, value in last.items()
                 }
             self._restart(ended, [{}] * len(ended))
         for info in infos:

@@ -39,7 +39,7 @@ class SelectiveExpansionEnv(gymnasium.Env[dict[str, Any], np.int64]):
 
     | key                | shape      | type    | meaning                                         |
     |--------------------|------------|---------|-------------------------------------------------|
-    | `chunk_embeddings` | `(L * d,)` | float32 | encoder output, zeros in padding chunks         |
+    | `chunk_embeddings` | `(L * d,)` | float32 | encoder or projector output; padding: zeros     |
     | `prompt_embedding` | `(d,)`     | float32 | embedding of the prompt, zeros without a prompt |
     | `features`         | `(L * f,)` | float32 | features of each chunk, zeros in padding chunks |
     | `chunk_mask`       | `(L,)`     | int8    | 1 for chunks that hold text                     |
@@ -60,7 +60,8 @@ class SelectiveExpansionEnv(gymnasium.Env[dict[str, Any], np.int64]):
     at the last step (``reward_timing="terminal"``) or as what each step gained (``"per_step"``);
     the gains sum to the terminal reward less the reward with nothing expanded.
     ``reward_baseline="compressed"`` subtracts that constant from the terminal reward too;
-    ``reward_baseline="successor"``, or another heuristic's name, subtracts what it would earn.
+    ``reward_baseline="successor"``, or another heuristic's name, subtracts what it would earn,
+    ``"best_heuristic"`` what the best of them earns on the window.
 
     ## Episode End
     Terminated after as many steps as the budget says; never truncated.
@@ -73,7 +74,8 @@ class SelectiveExpansionEnv(gymnasium.Env[dict[str, Any], np.int64]):
 
     ## Arguments
     - ``problem``: an ``ExpansionProblem``. Without one, ``refrag_rl.composition.default_problem``
-      composes it from the remaining keyword arguments (``corpus``, ``windows``, ``refrag``, ...).
+      composes it from the remaining keyword arguments (``corpus``, ``windows``, ``refrag``,
+      ``features``, ``chunk_embeddings``, ...). Features that it does not compute are zeros.
     - ``budget``: chunks (``6``), a share of the chunks (``0.2``), an effective compression rate
       (``"4x"``), or a range of two of these (``[2, 8]``). Default: the problem's.
     - ``reward``, ``reward_baseline``: see Rewards. Default: the problem's.

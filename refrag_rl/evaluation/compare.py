@@ -37,6 +37,7 @@ from refrag_rl.evaluation.statistics import (
     bootstrap_p_value,
     resampling_unit,
 )
+from refrag_rl.observation import inputs_of
 
 ALL_DOMAINS = "all"
 
@@ -236,7 +237,8 @@ class Comparator:
     ) -> NDArray[np.bool_]:
         chunk_mask = self.problem.chunk_masks(indices)
         chunks = column.chunks_of(chunk_mask.sum(axis=1))
-        expanded = selector.select(self.problem.observe(indices, chunks), chunks, rng)
+        observation = self.problem.observe(indices, chunks, inputs_of(selector))
+        expanded = selector.select(observation, chunks, rng)
         picked = (expanded & chunk_mask).sum(axis=1)
         if (picked != np.minimum(chunks, chunk_mask.sum(axis=1))).any() or (
             expanded & ~chunk_mask

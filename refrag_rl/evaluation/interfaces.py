@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.evaluation.statistics import Unit
-from refrag_rl.observation import Observation
+from refrag_rl.observation import Inputs, Observation
 
 REFERENCES: tuple[str, ...] = ("no_context", "last_tokens", "compressed", "full_context")
 """Rows of a comparison that are no selection."""
@@ -41,7 +41,10 @@ class ScoredProblem(Protocol):
         ...
 
     def observe(
-        self, indices: NDArray[np.int64], budgets: NDArray[np.int64] | None = None
+        self,
+        indices: NDArray[np.int64],
+        budgets: NDArray[np.int64] | None = None,
+        inputs: Inputs | None = None,
     ) -> Observation:
         """Return the observations of windows (B,) with budgets (B,), nothing expanded."""
         ...

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.printable import printable
 
 
 def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> list[Table]:
@@ -76,13 +77,15 @@ def _gap_table(rows: list[Row], bold: set[str]) -> Table:
     table.add_column("raw", justify="right", no_wrap=True)
     table.add_column("split half", justify="right", no_wrap=True)
     selectors = [row for row in rows if not _sees_output(row)]
-    _add_sections(table, selectors, bold, lambda row: [row["selector"], *gap_figures(row)])
+    _add_sections(
+        table, selectors, bold, lambda row: [printable(row["selector"]), *gap_figures(row)]
+    )
     return table
 
 
 def _empty_table(title: str, caption: str) -> Table:
     table = Table(
-        title=Text(title),
+        title=Text(printable(title)),
         caption=Text(caption),
         caption_justify="left",
         title_justify="left",
@@ -124,7 +127,7 @@ def _column(row: Row) -> tuple[float, int]:
 def row_figures(row: Row) -> list[str]:
     """Return name, log-perplexity and difference to the best heuristic, as in a table."""
     return [
-        row["selector"] + ("*" if _sees_output(row) else ""),
+        printable(row["selector"]) + ("*" if _sees_output(row) else ""),
         _with_interval(row["log_perplexity"], row["ci_low"], row["ci_high"], ""),
         _with_interval(
             row["delta_to_best_heuristic"], row["delta_ci_low"], row["delta_ci_high"], "+"

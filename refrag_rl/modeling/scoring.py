@@ -76,20 +76,49 @@ class ScoringHead:
         output_layer = self.decoder.get_output_embeddings()
         return output_layer(states.to(output_layer.weight.dtype)).float()
 
-    def log_likelihood(self, states: Tensor, tokens: Tensor) -> Tensor:
+    def log_likelihood(
+        self, states: Tensor, tokens: Tensor, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """Return the log-likelihood of each token, (n,) float32, nats.
 
         Args:
             states: (n, d) or (n, V), from ``states``.
             tokens: (n,) int64, the tokens that stand at the scored positions.
+            dtype: Of the output layer's product, such as bfloat16, where the output layer is one
+                matrix; ``None``, and elsewhere: the type of the weights. The log-softmax is in
+                float32.
         """
-        vocabulary = self.decoder.get_output_embeddings().weight.shape[0]
-        size = max(1, _LOGITS_PER_SLICE // vocabulary)
-        slices = [
-            -functional.cross_entropy(self.logits(part), target, reduction="none")
-            for part, target in zip(states.split(size), tokens.split(size), strict=True)
-        ]
+        output_layer = self.decoder.get_output_embeddings()
+        weight: Tensor | None = None
+        if dtype is not None and self.is_plain and _is_one_matrix(output_layer):
+            states, weight = states.to(dtype), output_layer.weight.to(dtype)
+        size = max(1, _LOGITS_PER_SLICE // output_layer.weight.shape[0])
+        slices = []
+        for part, target in zip(states.split(size), tokens.split(size), strict=True):
+            logits = self.logits(part) if weight is None else _relative_logits(part, weight, target)
+            slices.append(-functional.cross_entropy(logits, target, reduction="none"))
         return torch.cat(slices) if slices else states.new_zeros(0, dtype=torch.float32)
+
+
+def _is_one_matrix(output_layer: nn.Module) -> bool:
+    return type(output_layer) is nn.Linear and output_layer.bias is None
+
+
+def _relative_logits(states: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
+    """Return logits less those of the tokens that are scored, (n, V) float32.
+
+    A product in bfloat16 is summed up in float32 and then rounded to three digits: 0.03 in a logit
+    of 10. Any number may be taken from all logits of a position, so about the token's own logit
+    is, before that rounding: then it hardly touches the logits that are near it or above, on which
+    the log-likelihood depends.
+
+    Args:
+        states: (n, d).
+        weight: (V, d), of the same type.
+        tokens: (n,) int64.
+    """
+    own = (states * weight[tokens]).sum(-1, keepdim=True)
+    return torch.addmm(own, states, weight.T, beta=-1).float()
 
 
 @torch.no_grad()

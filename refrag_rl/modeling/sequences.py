@@ -58,8 +58,8 @@ class SequenceScorer:
     Args:
         model: On the device where it is to run; put in evaluation mode.
         batch_tokens: Positions read at once, at most (a single longer sequence is read alone).
-        use_bfloat16: Runs the decoder's body in bfloat16 by autocast; its output layer stays in the
-            type of the weights, and the log-softmax in float32.
+        use_bfloat16: Runs the decoder's body in bfloat16 by autocast, and its output layer where it
+            is one matrix; the log-softmax stays in float32.
 
     Attributes:
         seconds: Time spent in the decoder so far.
@@ -113,7 +113,9 @@ class SequenceScorer:
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._use_bfloat16):
             embeddings = self.model.embed(layout, chunk_embeddings)
             states = self.model.head.states(embeddings, scored)
-        scores = self.model.head.log_likelihood(states, layout.token_ids[scored])
+        scores = self.model.head.log_likelihood(
+            states, layout.token_ids[scored], torch.bfloat16 if self._use_bfloat16 else None
+        )
         result = scores.view(len(batch), -1).cpu().numpy()
         self.seconds += time.perf_counter() - started
         return result

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refrag_rl.envs.rendering import printable
+from refrag_rl.printable import printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

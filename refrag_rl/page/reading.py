@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
 from refrag_rl.evaluation.interfaces import Column, ScoredProblem, Selector
+from refrag_rl.observation import inputs_of
 from refrag_rl.page.plain import Decode, Piece, plain, split_tokens
 from refrag_rl.page.tints import Kind, tint_of
 
@@ -168,7 +169,9 @@ def _choice(
     rng: np.random.Generator,
 ) -> _Choice:
     budgets = column.chunks_of(problem.chunk_masks(indices).sum(axis=1))
-    tint = tint_of(selector, problem.observe(indices, budgets), budgets, expanded, rng)
+    tint = tint_of(
+        selector, problem.observe(indices, budgets, inputs_of(selector)), budgets, expanded, rng
+    )
     return _Choice(expanded, *tint)
 
 

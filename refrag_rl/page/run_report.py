@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import Row, Selector
 from refrag_rl.evaluation.plots import comparison_figure
@@ -34,16 +33,10 @@ class RunReport:
     Attributes:
         tokenizer: The decoder's.
         windows: Windows in the reader; 0: no reader.
-
-    Raises:
-        UserError: ``windows`` is below 0.
     """
 
     tokenizer: PreTrainedTokenizerFast
     windows: int
-
-    def __post_init__(self) -> None:
-        check_windows(self.windows)
 
     def write(
         self,
@@ -104,12 +97,6 @@ class RunReport:
                 progress=lambda: progress.step(len(indices)),
             )
         return reader_section(data)
-
-
-def check_windows(windows: int) -> None:
-    """Raise ``UserError`` unless the reader can have so many windows."""
-    if windows < 0:
-        raise UserError(f"report.windows={windows}: give 0 (no reader) or more")
 
 
 def _curves(drawn: Sequence[Panel], highlighted: Sequence[str]) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from refrag_rl.errors import UserError
 from refrag_rl.observation import CHUNK_FEATURES
 
 EPSILON = 1e-6
@@ -70,6 +69,11 @@ def _passage_start(raw: Tensor, mask: Tensor) -> list[Tensor]:
     return [raw]
 
 
+def _reconstruction_loss(raw: Tensor, mask: Tensor) -> list[Tensor]:
+    # From 0 (everything kept) to about what the chunk has alone.
+    return [(raw - 2) / 2, _window_standardised(raw, mask)]
+
+
 TRANSFORMS: Mapping[str, tuple[Callable[[Tensor, Tensor], list[Tensor]], int]] = {
     "position": (_position, 3 + 2 * len(WAVE_PERIODS)),
     "log_perplexity": (_log_perplexity, 2),
@@ -78,24 +82,9 @@ TRANSFORMS: Mapping[str, tuple[Callable[[Tensor, Tensor], list[Tensor]], int]] =
     "suffix_match": (_suffix_match, 2),
     "passage_rank": (_passage_rank, 2),
     "passage_start": (_passage_start, 1),
+    "reconstruction_loss": (_reconstruction_loss, 2),
 }
 """Feature name -> its transform ``(raw (B, L), mask (B, L)) -> columns``, and how many columns."""
-
-
-def check_features(names: Sequence[str]) -> tuple[str, ...]:
-    """Return ``names`` as a tuple.
-
-    Raises:
-        UserError: A name is none of ``CHUNK_FEATURES``, or stands twice.
-    """
-    unknown = [name for name in names if name not in CHUNK_FEATURES]
-    if unknown:
-        raise UserError(
-            f"unknown chunk feature {unknown[0]!r}; choose from {', '.join(CHUNK_FEATURES)}"
-        )
-    if len(set(names)) < len(names):
-        raise UserError(f"chunk features {list(names)}: each may stand once")
-    return tuple(names)
 
 
 def count_columns(names: Sequence[str]) -> int:

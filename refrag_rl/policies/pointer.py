@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from refrag_rl.errors import UserError
-from refrag_rl.observation import CHUNK_FEATURES
-from refrag_rl.policies.features import check_features, count_columns, feature_columns
+from refrag_rl.observation import DEFAULT_FEATURES, EmbeddingSource, Inputs
+from refrag_rl.policies.features import count_columns, feature_columns
 from refrag_rl.policies.sharing import CONTEXT_KEYS, shared_contexts
 
 TensorObservation = Mapping[str, Tensor]
@@ -38,7 +38,8 @@ class PointerConfig:
     """Shape of a ``PointerPolicy``.
 
     Attributes:
-        embedding_size: ``d``, of the encoder's chunk embeddings.
+        embedding_size: ``d``, of the chunk embeddings.
+        chunk_embeddings: Where they come from, ``encoder`` (the paper) or ``projector``.
         features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
         prompt_token: Whether the prompt's embedding is one more input token.
         budget_token: Whether the total budget is one more input token.
@@ -56,7 +57,8 @@ class PointerConfig:
     """
 
     embedding_size: int
-    features: tuple[str, ...] = CHUNK_FEATURES
+    chunk_embeddings: EmbeddingSource = "encoder"
+    features: tuple[str, ...] = DEFAULT_FEATURES
     prompt_token: bool = True
     budget_token: bool = True
     logits: str = "once"
@@ -67,9 +69,12 @@ class PointerConfig:
     output_scale: float = 0.01
 
     def __post_init__(self) -> None:
-        if isinstance(self.features, str):
+        if isinstance(self.features, str) or not isinstance(self.features, Sequence):
             raise UserError(f"features={self.features!r}: give a list, as in [{self.features}]")
-        object.__setattr__(self, "features", check_features(tuple(self.features)))
+        inputs = Inputs(tuple(self.features), self.chunk_embeddings)
+        object.__setattr__(self, "features", inputs.features)
+        if inputs.chunk_embeddings is None:
+            raise UserError("policy chunk_embeddings: give encoder or projector")
         for name in ("embedding_size", "width", "layers", "heads", "kernel"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -83,7 +88,8 @@ class PointerConfig:
             raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
         if self.kernel % 2 == 0:
             raise UserError(f"policy kernel={self.kernel}: give an odd number")
-        if not isinstance(self.output_scale, int | float) or self.output_scale < 0:
+        scale = self.output_scale
+        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
             raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
 
     @classmethod
@@ -100,6 +106,11 @@ class PointerConfig:
         if "embedding_size" not in values:
             raise UserError("policy options without embedding_size: give the encoder's width")
         return cls(**dict(values))
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the policy reads."""
+        return Inputs(self.features, self.chunk_embeddings)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the named values, ready for JSON; ``from_mapping`` reads them back."""
@@ -220,25 +231,35 @@ class PointerPolicy(nn.Module):
         """Whether the logits depend on what is expanded so far."""
         return self.config.logits == "each_pick"
 
-    def encode(self, observation: TensorObservation, budget: Tensor) -> Tensor:
+    def encode(
+        self, observation: TensorObservation, budget: Tensor, context: Tensor | None = None
+    ) -> Tensor:
         """Return the chunks' hidden states, (B, L, w).
 
         Args:
             observation: ``chunk_embeddings``, ``chunk_mask``, and what the config asks for of
-                ``features``, ``prompt_embedding`` and ``expanded``.
+                ``features``, ``prompt_embedding`` (of ``U`` contexts) and ``expanded`` (of ``B``
+                states).
             budget: (B,) total picks ``T'`` of the episode.
+            context: (B,) int64, the context of each state; None: they stand row by row, U = B.
         """
         mask = observation["chunk_mask"].bool()
         chunks = self.embedding_in(self.embedding_norm(observation["chunk_embeddings"].float()))
         if self.neighbours is not None:
             columns = feature_columns(observation["features"], mask, self.config.features)
             chunks = chunks + self.neighbours(columns, mask)
+        prompt: Tensor | None = None
+        if self.prompt_type is not None:
+            normed = self.embedding_norm(observation["prompt_embedding"].float())
+            prompt = self.embedding_in(normed) + self.prompt_type
+        if context is not None:
+            # Only now, so that no state has a copy of the embeddings. Not by plain indexing, whose
+            # gradient is added up in any order by several threads.
+            mask, chunks = mask.index_select(0, context), chunks.index_select(0, context)
+            prompt = None if prompt is None else prompt.index_select(0, context)
         if self.expanded_type is not None:
             chunks = chunks + observation["expanded"].float().unsqueeze(-1) * self.expanded_type
-        tokens: list[Tensor] = []
-        if self.prompt_type is not None:
-            prompt = self.embedding_norm(observation["prompt_embedding"].float())
-            tokens.append(self.embedding_in(prompt) + self.prompt_type)
+        tokens: list[Tensor] = [] if prompt is None else [prompt]
         if self.budget_in is not None:
             share = budget.float() / mask.sum(-1).clamp(min=1)
             tokens.append(self.budget_in(torch.stack([share, torch.log1p(budget.float())], -1)))
@@ -248,7 +269,9 @@ class PointerPolicy(nn.Module):
             hidden = block(hidden, attended)
         return self.final_norm(hidden[:, len(tokens) :])
 
-    def forward(self, observation: TensorObservation, budget: Tensor) -> Tensor:
+    def forward(
+        self, observation: TensorObservation, budget: Tensor, context: Tensor | None = None
+    ) -> Tensor:
         """Return the logits ``s`` of a batch of contexts, (B, L), ``-inf`` on padding chunks.
 
         Chunks that are expanded already are not masked.
@@ -256,9 +279,12 @@ class PointerPolicy(nn.Module):
         Args:
             observation: See ``encode``.
             budget: (B,) total picks ``T'`` of the episode.
+            context: See ``encode``.
         """
-        logits = self.output(self.encode(observation, budget)).squeeze(-1)
-        return logits.masked_fill(~observation["chunk_mask"].bool(), -torch.inf)
+        logits = self.output(self.encode(observation, budget, context)).squeeze(-1)
+        mask = observation["chunk_mask"].bool()
+        mask = mask if context is None else mask[context]
+        return logits.masked_fill(~mask, -torch.inf)
 
     def logits_and_value(self, observation: TensorObservation) -> tuple[Tensor, Tensor]:
         """Return the logits and the value of states inside episodes, (B, L) and (B,).
@@ -268,18 +294,23 @@ class PointerPolicy(nn.Module):
         once; contexts are then encoded once for all of their states.
 
         Args:
-            observation: All keys of an ``Observation``; ``budget_left`` (B, 1).
+            observation: All keys of an ``Observation``; ``budget_left`` (B, 1). Contexts may stand
+                once: see ``sharing.CONTEXT``.
         """
-        mask, expanded = observation["chunk_mask"].bool(), observation["expanded"].bool()
-        budget_left = observation["budget_left"].float().reshape(mask.shape[0])
+        expanded = observation["expanded"].bool()
+        budget_left = observation["budget_left"].float().flatten()
         budget = budget_left + expanded.sum(-1)
+        shared = shared_contexts(observation, budget)
+        contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
+        mask = contexts["chunk_mask"].bool()[shared.context]
         if self.reads_expanded:
-            hidden = self.encode(observation, budget)
+            states = {**contexts, "expanded": expanded}
+            hidden = self.encode(states, budget, shared.context)
         else:
-            shared = shared_contexts(observation, budget)
-            contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
-            # Not by plain indexing, whose gradient is added up in any order by several threads.
-            hidden = self.encode(contexts, budget[shared.rows]).index_select(0, shared.context)
+            of_context = budget.new_zeros(len(shared.rows))
+            of_context[shared.context] = budget
+            # As in ``encode``: not by plain indexing.
+            hidden = self.encode(contexts, of_context).index_select(0, shared.context)
         logits = self.output(hidden).squeeze(-1)
         value = self.value_head(hidden, logits, mask, expanded, budget_left)
         return logits.masked_fill(~mask, -torch.inf), value

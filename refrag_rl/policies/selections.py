@@ -71,15 +71,15 @@ def pick_probabilities(
         return PickProbabilities(
             plackett_luce.log_prob(logits, order), plackett_luce.entropy(logits, order)
         )
-    rows = _repeated(observation, copies)
     batch, steps = order.shape
-    num_chunks = rows["chunk_mask"].shape[-1]
+    num_chunks = observation["chunk_mask"].shape[-1]
     # Every state of every selection goes through the network at once.
     picked = torch.nn.functional.one_hot(order.clamp(min=0), num_chunks)
     picked = picked * (order != NO_PICK).unsqueeze(-1)
     before = (picked.cumsum(1) - picked).flatten(0, 1)
-    states = {**_repeated(rows, steps), "expanded": before}
-    logits = policy(states, budget.repeat_interleave(copies * steps))
+    states = {**observation, "expanded": before}
+    window = torch.arange(len(budget), device=order.device).repeat_interleave(copies * steps)
+    logits = policy(states, budget[window], window)
     log_probabilities = _left(logits, before.bool()).log_softmax(-1).view(batch, steps, num_chunks)
     chosen = log_probabilities.gather(-1, order.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     # 0 * -inf is undefined, its limit is 0; replaced before the product so that gradients are too.

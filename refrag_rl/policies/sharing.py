@@ -2,6 +2,9 @@
 
 REFRAG (arXiv 2509.01092, A.1) computes the logits once a context and reuses them at every pick. A
 batch of single picks holds each context about ``T'`` times over; encoding it once is that saving.
+
+A batch either says itself which context each of its rows stands in (``CONTEXT``: whoever made it
+keeps each context once), or has a context in every row, and equal ones are found.
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ from torch import Tensor
 CONTEXT_KEYS = ("chunk_embeddings", "prompt_embedding", "features", "chunk_mask")
 """Keys of an observation that stay the same through an episode."""
 
+CONTEXT = "context"
+"""Key of a batch that keeps each context once: (B, 1), which of the ``U`` contexts a row stands in.
+The arrays of ``CONTEXT_KEYS`` have ``U`` rows then, all others ``B``."""
+
 
 class SharedContexts(NamedTuple):
     """What ``shared_contexts`` returns.
 
     Attributes:
-        rows: (U,) one row of the batch for each context.
+        rows: (U,) for each context to be encoded, its row in the arrays of ``CONTEXT_KEYS``.
         context: (B,) the context of each row of the batch, an index into ``rows``.
     """
 
@@ -35,6 +42,10 @@ def shared_contexts(observation: Mapping[str, Tensor], budget: Tensor) -> Shared
         observation: A batched observation.
         budget: (B,) total picks; contexts of different budgets count as different.
     """
+    if CONTEXT in observation:
+        given = torch.stack([observation[CONTEXT].flatten().to(budget.dtype), budget], dim=-1)
+        kinds, context = torch.unique(given, dim=0, return_inverse=True)
+        return SharedContexts(kinds[:, 0].long(), context)
     batch = len(budget)
     # Rows are matched by a part of what they hold, much smaller than the embeddings, and then
     # compared in full; where the part was not enough, no row is shared.
@@ -56,3 +67,12 @@ def shared_contexts(observation: Mapping[str, Tensor], budget: Tensor) -> Shared
         return SharedContexts(rows, context)
     every = torch.arange(batch, device=budget.device)
     return SharedContexts(every, every)
+
+
+def in_every_row(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch with its context in every row, as the environment gives it."""
+    rows = dict(observation)
+    if CONTEXT in rows:
+        context = rows.pop(CONTEXT).flatten().long()
+        rows |= {name: rows[name][context] for name in CONTEXT_KEYS}
+    return rows

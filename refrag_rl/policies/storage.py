@@ -1,8 +1,10 @@
 """A policy on disk: ``policy.json`` and ``policy.safetensors`` in a folder. Never a pickle.
 
 ``policy.json`` holds ``format``, ``version``, ``kind``, ``agent`` (which agent trained it),
-``embedding_size``, ``config``, ``training`` (free metadata) and ``weights_sha256``, by which a pair
-that does not belong together is noticed.
+``embedding_size``, ``config`` (with what the policy reads: ``features``, ``chunk_embeddings``,
+``prompt_token``, ``budget_token``), ``refrag`` (fingerprint of the model it was trained on, or
+null), ``training`` (free metadata) and ``weights_sha256``, by which a pair that does not belong
+together is noticed.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from safetensors.torch import save as save_tensors
 from refrag_rl.atomic import replacing, write_text
 from refrag_rl.errors import UserError
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.printable import printable
 
 FORMAT = "refrag-rl-policy"
 VERSION = 1
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
+
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class StoredPolicy:
         policy: The network, on the CPU.
         agent: Name of the agent that trained it.
         training: How it was trained: whatever the command recorded, JSON values.
+        refrag: Fingerprint of the model it was trained on; None: unknown.
     """
 
     policy: PointerPolicy
     agent: str
     training: Mapping[str, Any] = field(default_factory=dict)
+    refrag: str | None = None
 
 
 def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
@@ -64,6 +71,7 @@ def save_policy(stored: StoredPolicy, directory: str | Path) -> None:
         "agent": stored.agent,
         "embedding_size": stored.policy.config.embedding_size,
         "config": stored.policy.config.to_mapping(),
+        "refrag": stored.refrag,
         "training": dict(stored.training),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -77,11 +85,11 @@ def is_policy_folder(directory: str | Path) -> bool:
     return (Path(directory) / CONFIG_FILE).is_file()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """Return the content of a ``policy.json``, its format and version checked."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as JSON ({error}); save the policy again"
         ) from None
@@ -129,10 +137,14 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
         raise UserError(
             f"{folder}: no policy there; a policy folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
         )
-    description = _read_description(folder / CONFIG_FILE)
-    policy = PointerPolicy(PointerConfig.from_mapping(description["config"]))
-    check_embedding_size(policy.config.embedding_size, embedding_size, str(folder))
+    description = read_description(folder / CONFIG_FILE)
+    try:
+        config = PointerConfig.from_mapping(description["config"])
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
+    check_embedding_size(config.embedding_size, embedding_size, str(folder))
     tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
+    policy = _shaped_like(config, len(tensors), folder)
     wanted = {name: tensor.shape for name, tensor in policy.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if wanted != found:
@@ -141,10 +153,36 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
             f"{folder / WEIGHTS_FILE}: {len(wrong)} tensors do not fit {CONFIG_FILE} "
             f"(first: {wrong[0]}); save the policy again"
         )
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"{folder / WEIGHTS_FILE}: a weight is NaN or infinite; train it again")
+    policy = policy.to_empty(device="cpu")
     policy.load_state_dict(tensors)
+    training = description.get("training")
     return StoredPolicy(
-        policy, str(description.get("agent", "pointer")), description.get("training") or {}
+        policy,
+        printable(str(description.get("agent", "pointer")))[:_LONGEST_NAME],
+        training if isinstance(training, dict) else {},
+        description.get("refrag"),
     )
+
+
+def _shaped_like(config: PointerConfig, tensors: int, folder: Path) -> PointerPolicy:
+    """Return a policy without weights: what a config asks for takes no memory before it is checked.
+
+    Raises:
+        UserError: The config asks for more layers than there are tensors.
+    """
+    if config.layers > tensors:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: layers={config.layers}, but {WEIGHTS_FILE} beside it holds "
+            f"{tensors} tensors; save the policy again"
+        )
+    try:
+        with torch.device("meta"):
+            return PointerPolicy(config)
+    except (RuntimeError, TypeError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"{folder / CONFIG_FILE}: no policy has this shape ({reason})") from error
 
 
 def check_embedding_size(trained_for: int, given: int | None, name: str) -> None:

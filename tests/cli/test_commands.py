@@ -259,6 +259,18 @@ def test_multirun_gives_each_job_a_folder(
         for job in (0, 1)
     ]
     assert seeds == [0, 1]
+    # Hydra makes folders of its own for a multirun; there are none beside the one that was named.
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+def test_a_mistake_in_a_multirun_leaves_nothing_behind(
+    in_process: InProcess, tmp_path: Path
+) -> None:
+    arguments = ["corpus=files", "corpus.path=nowhere.txt", "seed=0,1", "output=sweep"]
+    outcome = in_process("evaluate", "--multirun", *arguments)
+    assert outcome.code == 2
+    assert "nowhere.txt" in outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])

@@ -102,6 +102,7 @@ def test_a_run_that_was_stopped_in_its_comparison_and_one_that_is_finished(
         ("agent: {_target_: refrag_rl.run_folder.subprocess.run}", [], ["subprocess.run"]),
         ("agent: {policy: {_target_: os.system}}", [], ["agent.policy._target_"]),
         ("corpus: {path: [{_target_: os.system}]}", [], ["corpus.path.0._target_"]),
+        ("refrag: {_target_: os.system, path: ls}", [], ["refrag._target_=os.system"]),
         ("agent: '${oc.env:HOME}'", [], ["agent=${oc.env:HOME}", "interpolations"]),
         ("sed: 1", [], ["sed"]),
         ("seed: one", [], ["seed", "one"]),

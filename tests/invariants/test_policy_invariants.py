@@ -121,7 +121,7 @@ def test_grpo_s_ratios_are_one_on_the_first_pass(logits):
     problem = planted_problem(count=20, padding=True, budget=(2, 6))
     options = {"width": 16, "output_scale": 1.0, "logits": logits}
     agent = Grpo(policy=options, device="cpu", windows_per_update=6)
-    policy = agent._start(problem.embedding_size)
+    policy = agent._start(problem)
     batch = agent.collect(policy, problem, np.random.default_rng(0))
     budgets = torch.from_numpy(batch.budgets)
     log_prob = selections.pick_probabilities(

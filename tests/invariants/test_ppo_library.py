@@ -1,4 +1,4 @@
-"""PPO with our policy class and with sb3-contrib's own, where both can say the same.
+"""PPO with our policy class and buffer and with sb3-contrib's own, where both can say the same.
 
 Both are made linear in the observation, with the same weights: ours from outside, as a pointer, the
 library's by its own layers without hidden ones.
@@ -15,7 +15,9 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
+from refrag_rl.agents.rollout import EpisodeRolloutBuffer
 from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
+from refrag_rl.policies.sharing import in_every_row
 from tests.planted import planted_problem
 
 OPTIONS = {"n_steps": 12, "batch_size": 24, "n_epochs": 3, "learning_rate": 0.01, "ent_coef": 0.01}
@@ -32,15 +34,17 @@ class LinearPointer(nn.Module):
         self.value = nn.Linear(size, 1)
 
     def logits_and_value(self, observation):
+        observation = in_every_row(observation)
         flat = torch.cat([observation[key].flatten(1) for key in self.keys], dim=1)
         return self.action(flat), self.value(flat).squeeze(-1)
 
 
-def learned(policy_class, policy_kwargs, weights, timing):
+def learned(policy_class, policy_kwargs, weights, timing, **options):
     view = SelectiveExpansionVecEnv(
         planted_problem((2, 4), count=40, padding=True), 4, reward_timing=timing, flat=False
     )
-    model = MaskablePPO(policy_class, view, policy_kwargs=policy_kwargs, device="cpu", **OPTIONS)
+    options = {"policy_kwargs": policy_kwargs, "device": "cpu", **OPTIONS, **options}
+    model = MaskablePPO(policy_class, view, **options)
     with torch.no_grad():
         for layer, (weight, bias) in zip(layers(model.policy), weights, strict=True):
             layer.weight.copy_(weight)
@@ -67,7 +71,13 @@ def test_three_updates_give_the_same_weights(timing):
         (0.2 * torch.randn_like(layer.weight), torch.zeros_like(layer.bias))
         for layer in (pointer.action, pointer.value)
     ]
-    ours = learned(MaskablePointerPolicy, {"pointer": pointer}, weights, timing)
+    ours = learned(
+        MaskablePointerPolicy,
+        {"pointer": pointer},
+        weights,
+        timing,
+        rollout_buffer_class=EpisodeRolloutBuffer,
+    )
     theirs = learned(
         MaskableMultiInputActorCriticPolicy,
         {"net_arch": {"pi": [], "vf": []}, "ortho_init": False},

@@ -275,3 +275,41 @@ def test_the_cache_forgets_the_least_recently_used():
     for keys in ([1, 2], [1], [3], [1, 2]):
         assert cache.collect(keys, keys, square) == [key * key for key in keys]
     assert asked == [1, 2, 3, 2], "2 was forgotten for 3, since 1 had been used after it"
+
+
+def test_reconstruction_loss_is_that_of_the_chunk_behind_its_own_embedding():
+    reward, window = tiny_reward(), random_window(3, padding_chunks=2)
+    (found,) = reward.chunk_reconstruction_loss([window])
+    assert not found[-2:].any()
+    for chunk in range(4):
+        alone = random_window(3, num_chunks=1, prompt_length=0)
+        given = replace(
+            alone,
+            key=f"chunk-{chunk}",
+            context_ids=window.context_ids[chunk : chunk + 1],
+            output_ids=window.context_ids[chunk],
+        )
+        expected = reward.log_perplexity([given], np.zeros((1, 1), dtype=bool))
+        assert found[chunk] == pytest.approx(expected[0], abs=1e-4)
+    assert not np.allclose(found[:4], reward.chunk_log_perplexity([window])[0][:4])
+
+
+def test_projected_embeddings_are_what_the_decoder_reads():
+    reward, window = tiny_reward(), random_window(3, padding_chunks=2)
+    embeddings = torch.from_numpy(reward.chunk_embeddings([window]))
+    with torch.no_grad():
+        expected = reward.model.project(embeddings).numpy()
+    projected = reward.projected_chunk_embeddings([window])
+    assert projected.shape[-1] == reward.projected_size
+    assert np.allclose(projected[:, :4], expected[:, :4], atol=1e-6)
+    assert not projected[:, 4:].any()
+    silent = random_window(3, prompt_length=0)
+    assert not reward.projected_prompt_embeddings([silent]).any()
+
+
+def test_a_fingerprint_follows_the_weights():
+    reward, same = tiny_reward(), tiny_reward()
+    assert reward.fingerprint == same.fingerprint
+    with torch.no_grad():
+        same.model.projector.down.bias += 1e-3
+    assert reward.fingerprint != same.fingerprint

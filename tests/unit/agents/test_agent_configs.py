@@ -27,6 +27,10 @@ def test_every_heuristic_and_every_learning_agent_has_a_file():
     assert {path.stem for path in FILES} == {*HEURISTICS, *LEARNING}
 
 
+NOT_CHOSEN = ("embedding_size", "chunk_embeddings")
+"""Of a policy: the model and ``env.chunk_embeddings`` decide."""
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_makes_the_agent_of_its_name(path):
     assert instantiate(load(path)).name == path.stem
@@ -40,7 +44,7 @@ def test_a_file_holds_every_argument_with_its_default(path):
     defaults = {name: argument.default for name, argument in arguments.items()}
     if policy is not None:
         assert defaults.pop("policy") is None
-        given = {f.name: f.default for f in fields(PointerConfig) if f.name != "embedding_size"}
+        given = {f.name: f.default for f in fields(PointerConfig) if f.name not in NOT_CHOSEN}
         assert {**policy, "features": tuple(policy["features"])} == given
     assert config == defaults
 

@@ -137,7 +137,7 @@ def test_grpo_scores_each_update_s_groups_in_one_call():
         calls.append([window.key for window in windows]) or score(windows, expanded)
     )
     agent = AGENTS["grpo"](total_rewards=32)
-    policy = agent._start(problem.embedding_size)
+    policy = agent._start(problem)
     batch = agent.collect(policy, problem, np.random.default_rng(0))
     assert len(calls[0]) >= 32
     keys = [problem.window(int(i)).key for i in batch.indices for _ in range(8)]
@@ -198,7 +198,7 @@ def test_a_policy_for_another_width_is_refused(tmp_path):
         )
     agent = AGENTS["grpo"]()
     agent.load(tmp_path)
-    with pytest.raises(UserError, match="width 5, this REFRAG gives 12"):
+    with pytest.raises(UserError, match="width 5, not 12"):
         agent.learn(environment(problem), NullMonitor())
 
 
@@ -292,7 +292,7 @@ def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
 def test_a_warm_start_from_a_folder_is_that_policy(name, tmp_path):
     train("imitation", seed=7).save(tmp_path / "run" / "policy")
     agent = AGENTS[name](warm_start=str(tmp_path / "run"), seed=3)
-    policy = agent._start(12)
+    policy = agent._start(planted_problem())
     kept = PolicySelector.load(tmp_path / "run" / "policy").policy.state_dict()
     for key, tensor in policy.state_dict().items():
         assert torch.equal(tensor, kept[key])

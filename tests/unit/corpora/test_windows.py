@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refrag_rl.corpora.contiguous import ContiguousWindows
+from refrag_rl.corpora.mixed import MixedWindows
 from refrag_rl.corpora.recall import RecallWindows
 from refrag_rl.corpora.retrieval import PassageIndex
 from refrag_rl.corpora.retrieved import RetrievedWindows
@@ -156,6 +157,41 @@ def test_index_finds_a_passage_by_its_own_rare_tokens(corpus: TokenizedCorpus) -
         hits += found == passage
         assert score >= 0
     assert hits >= 0.9 * len(range(0, len(index), 7))
+
+
+PARTS = [{"kind": kind, "output_length": 20} for kind in ("contiguous", "recall")]
+
+
+def mixed(corpus: TokenizedCorpus, **keys: object) -> MixedWindows:
+    passages = {"passage_length": 32, "prompt_length": 6}
+    parts = [PARTS[0], PARTS[1] | passages]
+    options = {"context_length": 64, "count": 5, "parts": parts, **keys}
+    return MixedWindows(corpus, chunk_size=K, **options)
+
+
+def test_mixed_windows_are_those_of_their_parts_in_turn(corpus: TokenizedCorpus) -> None:
+    source = mixed(corpus, seed=3)
+    assert len(source) == 5
+    alone = make("contiguous", corpus, context_length=64, prompt_length=0, seed=3)
+    assert all(equal(source[2 * turn], alone[turn]) for turn in range(3))
+    recall = make("recall", corpus, context_length=64, seed=3)
+    assert all(equal(source[2 * turn + 1], recall[turn]) for turn in range(2))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "empty"),
+        ([{"kind": "book"}], "kind=book"),
+        ([{"kind": "recall", "seed": 1}], "leave it out"),
+        ([{"kind": "recall", "pool": 1}], "pool"),
+    ],
+)
+def test_wrong_parts_are_user_errors(
+    parts: list[dict[str, object]], message: str, corpus: TokenizedCorpus
+) -> None:
+    with pytest.raises(UserError, match=message):
+        mixed(corpus, parts=parts)
 
 
 BAD = {

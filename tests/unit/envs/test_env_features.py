@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
-from refrag_rl.envs.features import bm25, chunk_features, passage_rank, similarity, suffix_match
-from refrag_rl.observation import CHUNK_FEATURES
-from tests.toy_problem import ToyRewardModel, toy_window, with_output
+from refrag_rl.envs import ExpansionProblem
+from refrag_rl.envs.features import bm25, passage_rank, similarity, suffix_match
+from refrag_rl.observation import CHUNK_FEATURES, Inputs
+from tests.toy_problem import ToyRewardModel, ToyWindows, toy_window, with_output
 
 
 def window_of(context: list[list[int]], prompt: list[int], passage: list[int]) -> Window:
@@ -32,11 +33,12 @@ def window_of(context: list[list[int]], prompt: list[int], passage: list[int]) -
 
 
 def features_of(window: Window) -> NDArray[np.float32]:
-    model = ToyRewardModel()
-    arrays = model.chunk_embeddings([window]), model.prompt_embeddings([window])
-    return chunk_features(
-        window, arrays[0][0], arrays[1][0], model.chunk_log_perplexity([window])[0]
-    )
+    class OneWindow(ToyWindows):
+        def __getitem__(self, index: int) -> Window:
+            return window
+
+    problem = ExpansionProblem(OneWindow(1), ToyRewardModel(), 1, inputs=Inputs(CHUNK_FEATURES))
+    return problem.observe([0])["features"][0]
 
 
 def test_suffix_match_counts_the_end_of_the_prompt_across_chunks_of_a_passage() -> None:

@@ -7,7 +7,9 @@ import pytest
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.envs.options import BaselineName
+from refrag_rl.envs.problem import BASELINE_HEURISTICS
 from refrag_rl.errors import UserError
+from refrag_rl.observation import CHUNK_FEATURES, Inputs, feature
 from refrag_rl.schema import RewardBaseline
 from tests.toy_problem import NUM_CHUNKS, ToyRewardModel, ToyWindows, toy_problem
 
@@ -140,5 +142,61 @@ def test_a_heuristic_as_baseline() -> None:
 
 
 def test_baselines_are_the_heuristics_that_draw_nothing() -> None:
-    assert set(get_args(BaselineName)) - {"none", "compressed"} == set(HEURISTICS) - {"random"}
+    rules = set(get_args(BaselineName)) - {"none", "compressed", "best_heuristic"}
+    assert rules == set(BASELINE_HEURISTICS) == set(HEURISTICS) - {"random"}
     assert {choice.value for choice in RewardBaseline} == set(get_args(BaselineName))
+
+
+@pytest.mark.parametrize("names", [(), ("lead", "recency")])
+def test_the_best_heuristic_of_each_window_as_baseline(names: tuple[str, ...]) -> None:
+    plain = toy_problem(2)
+    problem = toy_problem(2, reward_baseline="best_heuristic", baseline_heuristics=names)
+    indices, budgets = np.arange(12), np.tile([1, 2, 3], 4)
+    each = []
+    for name in names or BASELINE_HEURISTICS:
+        observation = plain.observe(indices, budgets)
+        chosen = HEURISTICS[name]().select(observation, budgets, np.random.default_rng(0))
+        each.append(plain.rewards(indices, chosen))
+    best = np.max(each, axis=0)
+    # Not the rewards of any single one of them.
+    assert all((best != rewards).any() for rewards in each)
+    nothing = np.zeros((12, NUM_CHUNKS), dtype=bool)
+    gain = problem.rewards(indices, nothing, budgets)
+    np.testing.assert_allclose(gain, plain.rewards(indices, nothing) - best, rtol=1e-6)
+    perplexity = problem.variant(reward="neg_perplexity").rewards(indices, nothing, budgets)
+    assert (np.sign(perplexity) == np.sign(gain)).all()
+
+
+def test_a_random_rule_cannot_be_a_baseline() -> None:
+    with pytest.raises(UserError, match="'random' cannot be one"):
+        toy_problem(2, baseline_heuristics=["random"])
+
+
+def test_what_nobody_reads_is_not_computed() -> None:
+    problem = toy_problem(2, inputs=Inputs(("position",)))
+    asked: list[str] = []
+    for method in ("chunk_log_perplexity", "chunk_reconstruction_loss"):
+        setattr(problem.reward_model, method, lambda windows, name=method: asked.append(name))
+    observation = problem.observe([0, 1])
+    assert not asked
+    np.testing.assert_allclose(feature(observation, "position")[0], np.arange(6) / 5, rtol=1e-6)
+    with pytest.raises(UserError, match="without the feature log_perplexity"):
+        feature(observation, "log_perplexity")
+    assert np.isnan(observation["features"]).any(axis=(0, 1)).sum() == len(CHUNK_FEATURES) - 1
+
+
+def test_projected_embeddings_are_an_option() -> None:
+    encoder = toy_problem(2)
+    projector = encoder.variant(inputs=Inputs(chunk_embeddings="projector"))
+    assert (encoder.embedding_size, projector.embedding_size) == (3, 5)
+    windows = [projector.window(index) for index in range(3)]
+    observation = projector.observe([0, 1, 2])
+    expected = projector.reward_model.projected_chunk_embeddings(windows)
+    np.testing.assert_array_equal(observation["chunk_embeddings"], expected)
+    assert observation["prompt_embedding"].shape == (3, 5)
+    # Similarity stays that of the encoder's embeddings, so that the heuristic is the same.
+    np.testing.assert_array_equal(
+        feature(observation, "similarity"), feature(encoder.observe([0, 1, 2]), "similarity")
+    )
+    with pytest.raises(UserError, match="choose from encoder, projector"):
+        Inputs(chunk_embeddings="decoder")  # type: ignore[arg-type]

@@ -83,3 +83,41 @@ def test_a_decoder_that_reads_ahead_is_refused():
     )
     with pytest.raises(UserError, match="not causal"):
         ScoringHead(AutoModelForCausalLM.from_config(config))
+
+
+def test_a_product_in_bfloat16_costs_little_where_the_token_is_likely():
+    decoder = tiny_decoder("llama")
+    weight = decoder.get_output_embeddings().weight
+    generator = torch.manual_seed(2)
+    with torch.no_grad():
+        # Logits of about 100, of which bfloat16 keeps no digit after the point.
+        weight.copy_((10 * torch.randn(weight.shape, generator=generator)).bfloat16())
+    states = torch.randn(500, weight.shape[1], generator=generator).bfloat16().float()
+    states *= 4
+    head = ScoringHead(decoder)
+    with torch.no_grad():
+        exact = head.logits(states).log_softmax(-1)
+        tokens = exact.argmax(-1)
+        tokens[::2] = torch.randint(VOCABULARY, (250,), generator=generator)
+        exact = exact.gather(1, tokens[:, None]).squeeze(1)
+        found = head.log_likelihood(states, tokens, torch.bfloat16)
+        plain = states.bfloat16() @ weight.T.bfloat16()
+    plain = plain.float().log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
+    assert found.dtype == torch.float32
+    # Relative to what the token lacks, but for a rounding of the logit taken from all of them.
+    assert ((found - exact).abs() <= 2**-7 * exact.abs() + 0.01).all()
+    likely = exact > -3
+    assert likely.sum() > 100
+    assert (plain - exact)[likely].abs().max() > 10 * (found - exact)[likely].abs().max()
+
+
+def test_other_heads_are_scored_in_the_type_of_their_weights():
+    for family in DECODERS_WITH_MORE_HEAD:
+        head, ids = ScoringHead(tiny_decoder(family)), random_ids()
+        with torch.no_grad():
+            embeddings = head.decoder.get_input_embeddings()(ids)
+            states = head.states(embeddings, torch.ones_like(ids, dtype=torch.bool))
+            given = states, ids[:, 1:].flatten()
+            assert torch.equal(
+                head.log_likelihood(*given, torch.bfloat16), head.log_likelihood(*given)
+            )

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from refrag_rl.errors import UserError
-from refrag_rl.observation import CHUNK_FEATURES
-from refrag_rl.policies.features import check_features, count_columns, feature_columns
+from refrag_rl.observation import CHUNK_FEATURES, check_features
+from refrag_rl.policies.features import count_columns, feature_columns
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_each_feature_gives_the_columns_it_declares_and_padding_does_not_matter(
 
 def test_values_stay_moderate_whatever_the_raw_scale(raw):
     mask = torch.ones(2, 6)
-    large = raw * torch.tensor([1.0, 12.0, 1.0, 80.0, 1.0, 1.0, 1.0])
+    large = raw * torch.tensor([1.0, 12.0, 1.0, 80.0, 1.0, 1.0, 1.0, 8.0])
     assert feature_columns(large, mask, CHUNK_FEATURES).abs().max() < 6
 
 

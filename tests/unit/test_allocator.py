@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from refrag_rl.pretraining.allocator import keep_large_blocks, return_large_blocks
+from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 
 # In a process of its own: a heap that has grown already may hold a free block of this size.
 SCRIPT = """
 import ctypes
-from refrag_rl.pretraining.allocator import keep_large_blocks, return_large_blocks
+from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

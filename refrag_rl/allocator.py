@@ -1,8 +1,9 @@
-"""Large blocks of memory stay with the process between training steps.
+"""Large blocks of memory stay with the process between steps.
 
 The C library of Linux (glibc) hands blocks of more than 32 MiB back to the system as soon as they
 are free, and the system clears them page by page when they are asked for again: at every training
-step, for every large tensor. Told to keep them, it gives the same memory out again.
+step and every batch of rewards, for every large tensor. Told to keep them, it gives the same memory
+out again.
 
 This is what the environment variables ``MALLOC_MMAP_MAX_=0`` and ``MALLOC_TRIM_THRESHOLD_`` do for
 a process that is about to start; ``mallopt`` does it for one that runs. Tensors on a GPU have an

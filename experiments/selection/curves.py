@@ -1,0 +1,159 @@
+"""Curves of the trainings over decoder evaluations, and what they say: ``curves.json``, ``.png``.
+
+    python experiments/selection/curves.py TRAININGS OUTPUT --agents NAME...
+
+The horizontal axis is training rewards: every set that the agent's learning has scored, among them
+the oracle's candidates, greedy baselines and warm starts. The vertical axis is the gain over the
+best heuristic on validation windows (mean over domains and rates), nats per token, above 0 is
+better. It is smoothed over three points, so that one lucky point reaches nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, trim_mean
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SMOOTHED = 3
+SHARE = 0.95
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Training rewards and gains, (P,) each."""
+
+
+def read(folder: Path) -> Curve:
+    """Return the curve of one training; empty where it has no comparisons."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    points: dict[int, list[float]] = {}
+    for tag in events.Tags()["scalars"]:
+        # ``all`` holds every domain again.
+        if tag.endswith("/delta_to_best_heuristic") and not tag.startswith("comparison/all/"):
+            for event in events.Scalars(tag):
+                points.setdefault(event.step, []).append(-event.value)
+    steps = sorted(points)
+    return np.array(steps, dtype=float), np.array([np.mean(points[step]) for step in steps])
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return running means of the last ``SMOOTHED`` points, of fewer at the start."""
+    ends = range(1, len(values) + 1)
+    return np.array([values[max(0, end - SMOOTHED) : end].mean() for end in ends])
+
+
+def first_reaching(curve: Curve, level: float) -> float | None:
+    """Return the training rewards at which a smoothed curve first reaches a level."""
+    reached = np.flatnonzero(curve[1] >= level)
+    return float(curve[0][reached[0]]) if len(reached) else None
+
+
+def gain_start(curve: Curve) -> float:
+    """Return where a final gain is measured from: the smoothed curve's first point."""
+    return float(curve[1][0])
+
+
+def figures(curves: list[Curve]) -> dict[str, Any]:
+    """Return what the smoothed curves of an agent's seeds say."""
+    final = np.array([curve[1][-1] for curve in curves])
+    interval = None
+    if len(final) > 1:
+        found = bootstrap(
+            (final,),
+            lambda values, axis: trim_mean(values, 0.25, axis=axis),
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        interval = [float(found.low), float(found.high)]
+    level = float(trim_mean(final, 0.25))
+    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves]
+    return {
+        "seeds": len(curves),
+        "final_gain": level,
+        "final_gain_interval": interval,
+        "rewards": float(np.mean([curve[0][-1] for curve in curves])),
+        "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in curves],
+        "reaches_share_of_own": near,
+        "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in curves],
+    }
+
+
+def compare_efficiency(found: dict[str, Any], best: str, reference: str) -> dict[str, Any]:
+    """Return the rewards at which two agents reach 95 % of the better one's final gain."""
+    curves = {
+        name: [(np.array(x), np.array(y)) for x, y in found[name]["curves"]]
+        for name in (best, reference)
+    }
+    start = float(np.median([gain_start(curve) for curve in curves[reference]]))
+    level = start + SHARE * (found[best]["final_gain"] - start)
+    return {
+        "agent": best,
+        "reference": reference,
+        "level": level,
+        "rewards": [first_reaching(curve, level) for curve in curves[best]],
+        "reference_rewards": [first_reaching(curve, level) for curve in curves[reference]],
+        "reference_own": found[reference]["reaches_share_of_own"],
+    }
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draw the mean over the seeds of every agent, the seeds themselves thin."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for number, (name, of_agent) in enumerate(found.items()):
+        colour = f"C{number % 10}"
+        for x, y in of_agent["curves"]:
+            axis.plot(x, y, color=colour, linewidth=0.4, alpha=0.6)
+        longest = max((x for x, _ in of_agent["curves"]), key=len)
+        means = [np.interp(longest, x, y) for x, y in of_agent["curves"]]
+        axis.plot(longest, np.mean(means, axis=0), color=colour, linewidth=2, label=name)
+    axis.axhline(0, color="grey", linestyle="--", linewidth=1)
+    axis.set_xlabel("decoder evaluations in training (sets)")
+    axis.set_ylabel("gain over the best heuristic (nats per token)")
+    axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Read the trainings, write the JSON file and the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("trainings", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--agents", nargs="+", required=True)
+    parser.add_argument("--reference", default="grpo_paper")
+    options = parser.parse_args()
+    found = {}
+    for name in options.agents:
+        folders = [
+            path
+            for path in sorted(options.trainings.glob(f"{name}-*"))
+            if re.fullmatch(rf"{re.escape(name)}-\d+", path.name)
+        ]
+        curves = [read(folder) for folder in folders]
+        curves = [(x, smooth(y)) for x, y in curves if len(x)]
+        if curves:
+            found[name] = figures(curves)
+    if not found:
+        print("no curves yet")
+        return
+    efficiency = None
+    best = max(found, key=lambda name: found[name]["final_gain"])
+    if options.reference in found:
+        efficiency = compare_efficiency(found, best, options.reference)
+    text = json.dumps({"agents": found, "best": best, "efficiency": efficiency}, indent=1)
+    (options.output / "curves.json").write_text(text + "\n", encoding="utf-8")
+    draw(found, options.output / "curves.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The statistics of all cells: from the scores of single windows to ``results.json``.
+
+    python experiments/selection/results.py CELLS results.json --agents NAME...
+
+1. A cell (domain, kind of windows, rate) has room where the oracle's split-half correction is below
+   the best heuristic of the cell with its interval below 0, on the windows that it searched.
+2. Of each policy: interquartile mean over training seeds, with intervals over seeds and documents,
+   of its log-perplexity and of its paired difference to every heuristic; p-values of the latter,
+   adjusted by Holm's method over all heuristics and all cells with room.
+3. The best learned agent is the one of the lowest mean over the cells: one for all cells.
+4. Share of the gap between random and oracle that is closed: ratio of means over the same windows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scores import Cell, Scores, read_cells
+
+from refrag_rl.evaluation.multiplicity import holm
+from refrag_rl.evaluation.statistics import Interval, bootstrap_mean, bootstrap_ratio
+from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_p_value
+
+RAW, CORRECTED = "oracle", "oracle_split_half"
+RESAMPLES = 5000
+
+
+def ends(interval: Interval | None) -> list[float | None] | None:
+    """Return mean, lower and upper end, ready for JSON."""
+    return None if interval is None else [interval.mean, interval.low, interval.high]
+
+
+def is_below(interval: list[float | None] | None, limit: float = 0.0) -> bool:
+    """Return whether a whole interval lies below a limit."""
+    return interval is not None and interval[2] is not None and interval[2] < limit
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Return the figures of a cell, its p-values not yet adjusted."""
+    best = cell.heuristics[cell.best]
+    row: dict[str, Any] = {
+        "domain": cell.domain,
+        "kind": cell.kind,
+        "rate": cell.rate,
+        "count": len(cell.windows),
+        "documents": len(set(cell.documents)),
+        "best_heuristic": cell.best,
+        "heuristics": {
+            name: ends(bootstrap_mean(scores, cell.documents, resamples=RESAMPLES))
+            for name, scores in cell.heuristics.items()
+        },
+        "room": None,
+        "policies": {name: _policy(cell, scores) for name, scores in cell.policies.items()},
+    }
+    if cell.bounds:
+        documents = [cell.documents[place] for place in cell.searched]
+        row["oracle_count"] = len(documents)
+        row["oracle"] = {
+            name: ends(bootstrap_mean(cell.bounds[name], documents, resamples=RESAMPLES))
+            for name in (RAW, CORRECTED)
+        }
+        room = cell.bounds[CORRECTED] - best[cell.searched]
+        row["room"] = ends(bootstrap_mean(room, documents, resamples=RESAMPLES))
+    row["has_room"] = is_below(row["room"])
+    return row
+
+
+def _policy(cell: Cell, scores: Scores) -> dict[str, Any]:
+    """Return the figures of one agent, ``scores`` (S, N)."""
+    figures: dict[str, Any] = {
+        "seeds": len(scores),
+        "level": ends(interquartile_mean(scores, cell.documents, resamples=RESAMPLES)),
+        "to_heuristics": {},
+        "gap_closed": None,
+        "gap_closed_split_half": None,
+    }
+    for name, of_heuristic in cell.heuristics.items():
+        difference = scores - of_heuristic
+        figures["to_heuristics"][name] = {
+            "difference": ends(interquartile_mean(difference, cell.documents, resamples=RESAMPLES)),
+            "p_value": interquartile_p_value(difference, cell.documents, resamples=RESAMPLES),
+            "p_holm": None,
+        }
+    if cell.bounds:
+        documents = [cell.documents[place] for place in cell.searched]
+        # The share of the mean over the seeds.
+        gained = cell.bounds["random"] - scores.mean(axis=0)[cell.searched]
+        for key, bound in (("gap_closed", RAW), ("gap_closed_split_half", CORRECTED)):
+            gap = cell.bounds["random"] - cell.bounds[bound]
+            figures[key] = ends(bootstrap_ratio(gained, gap, documents, resamples=RESAMPLES))
+    return figures
+
+
+def adjust(rows: list[dict[str, Any]]) -> None:
+    """Adjust each policy's p-values over all heuristics of all cells that have room."""
+    of_policies: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["has_room"]:
+            for name, figures in row["policies"].items():
+                tests = figures["to_heuristics"].values()
+                known = [test for test in tests if test["p_value"] is not None]
+                of_policies.setdefault(name, []).extend(known)
+    for tests in of_policies.values():
+        for test, value in zip(tests, holm([t["p_value"] for t in tests]), strict=True):
+            test["p_holm"] = float(value)
+
+
+def best_agent(cells: list[Cell], agents: list[str]) -> str | None:
+    """Return the agent of the lowest mean over the cells; those not in all cells are left out."""
+    everywhere = [name for name in agents if all(name in cell.policies for cell in cells)]
+    return min(
+        everywhere,
+        key=lambda name: float(np.mean([cell.policies[name].mean() for cell in cells])),
+        default=None,
+    )
+
+
+def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the paired differences of variants to what they are compared with, cell by cell."""
+    return [
+        {
+            "domain": cell.domain,
+            "kind": cell.kind,
+            "rate": cell.rate,
+            "policy": name,
+            "to": other,
+            "difference": ends(
+                interquartile_mean(
+                    cell.policies[name] - cell.policies[other].mean(axis=0),
+                    cell.documents,
+                    resamples=RESAMPLES,
+                )
+            ),
+        }
+        for cell in cells
+        for name, other in pairs
+        if name in cell.policies and other in cell.policies
+    ]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cells", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--agents", nargs="+", required=True, help="that compete in every cell")
+    parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
+    options = parser.parse_args()
+    cells = read_cells(options.cells)
+    rows = [measure(cell) for cell in cells]
+    adjust(rows)
+    names = {name for cell in cells for name in cell.policies}
+    pairs = [(name, "inputs_embeddings") for name in sorted(names) if name.startswith("inputs_")]
+    pairs += [(options.studied, name) for name in sorted(names) if name.startswith("budget_")]
+    found = {
+        "best_agent": best_agent(cells, options.agents),
+        "cells": rows,
+        "paired": paired(cells, [pair for pair in pairs if pair[0] != pair[1]]),
+    }
+    text = json.dumps(found, indent=1, allow_nan=False)
+    options.output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

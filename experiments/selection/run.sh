@@ -1,0 +1,216 @@
+#!/usr/bin/env bash
+# Remakes experiments/selection. What is done is left out; a training that was stopped goes on.
+#
+#   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
+#
+# Steps: plan documents train evaluate oracle inputs budgets table13 results. `plan` prints the cost
+# of the others and starts nothing. DATA: see README.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=experiments/selection
+data=${DATA:-../shared/data}
+runs=${RUNS:-runs/selection}
+output=${OUTPUT:-$here} # where results.json, curves.json, table13.json and the figures go
+python=${PYTHON:-.venv/bin/python}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
+
+# Sizes.
+refrag=${REFRAG:-tiny-k16}
+refrag_k8=${REFRAG_K8:-tiny-k8}
+seeds=${SEEDS:-0 1 2 3 4}
+rewards=${REWARDS:-8000}                 # sets scored in each training
+train_count=${TRAIN_COUNT:-2000}         # windows trained on
+validation_count=${VALIDATION_COUNT:-24} # windows of each domain in the curves
+eval_every=${EVAL_EVERY:-1000}           # rewards between two points of the curves
+count=${COUNT:-300}                      # windows of each cell
+oracle_count=${ORACLE_COUNT:-48}         # of which the oracle searches the first
+swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as dear as its greedy search
+domains=${DOMAINS:-docs books math wiki}
+kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
+rates=${RATES:-8,4,2}
+agents=${AGENTS:-grpo_paper grpo grpo_best rloo reinforce ppo ppo_per_step imitation regression rloo_warm}
+evaluated=${EVALUATED:-grpo rloo_warm ppo imitation regression} # agents compared in every cell
+studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
+input_seeds=${INPUT_SEEDS:-0 1 2}
+input_cells=${INPUT_CELLS:-docs/strong docs/recall books/recall docs/contiguous}
+sets_per_second=${SETS_PER_SECOND:-60}   # for `plan` only; measure: refrag_rl.benchmark rewards
+
+warm="agent.warm_start=imitation agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
+declare -A settings=(
+  [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
+  [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
+  [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
+  [rloo]="agent=rloo"
+  [rloo_warm]="agent=rloo agent.credit_per_chunk=true $warm"
+  [reinforce]="agent=reinforce"
+  [ppo]="agent=ppo"
+  [ppo_per_step]="agent=ppo env.reward_timing=per_step"
+  [imitation]="agent=imitation"
+  [regression]="agent=regression"
+)
+statistics=log_perplexity,reconstruction_loss
+lexical=similarity,lexical,suffix_match
+passages=passage_rank,passage_start
+alone='agent.policy.prompt_token=false agent.policy.budget_token=false'
+declare -A inputs=( # each adds to the one before, up to `lexical`; the rest change `lexical`
+  [embeddings]="agent.policy.features=[] $alone" # the paper's
+  [position]="agent.policy.features=[position] $alone"
+  [prompt]="agent.policy.features=[position] agent.policy.budget_token=false"
+  [statistics]="agent.policy.features=[position,$statistics] agent.policy.budget_token=false"
+  [lexical]="agent.policy.features=[position,$statistics,$lexical] agent.policy.budget_token=false"
+  [passages]="agent.policy.features=[position,$statistics,$lexical,$passages]"
+  [each_pick]="agent.policy.features=[position,$statistics,$lexical,$passages] agent.policy.logits=each_pick"
+  [projector]="agent.policy.features=[position,$statistics,$lexical,$passages] env.chunk_embeddings=projector"
+)
+input_names='embeddings position prompt statistics lexical passages each_pick projector'
+
+documents() { # docs as a file beside books and math, so that one training reads all three
+  mkdir -p "$runs"
+  test -s "$runs/docs.jsonl.gz" || "$python" $here/documents.py "$runs/docs.jsonl.gz"
+}
+
+train() { # agents x seeds
+  local name seed
+  documents
+  for seed in $seeds; do
+    for name in $agents; do
+      # shellcheck disable=SC2086 # a list of settings
+      train_one "$name-$seed" "$seed" ${settings[$name]}
+    done
+  done
+}
+
+train_one() { # name, seed, further arguments
+  local folder=$runs/train/$1 seed=$2
+  shift 2
+  if test -s "$folder/comparison.png"; then return; fi
+  if test -e "$folder/config.yaml"; then
+    "$python" -m refrag_rl.train resume="$folder"
+  else
+    "$python" -m refrag_rl.train output="$folder" seed="$seed" refrag.path="$refrag" \
+      windows=mixed corpus=files \
+      "corpus.path=[$runs/docs.jsonl.gz,$data/books/train.jsonl.gz,$data/math/train.jsonl.gz]" \
+      'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
+      evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
+      evaluation.count=1 "evaluation.rates=[$rates]" "$@"
+  fi
+}
+
+compare() { # folder, domain, kind, further arguments
+  local folder=$1 domain=$2 kind=$3
+  shift 3
+  if test -s "$folder/comparison.png"; then return; fi
+  rm -rf "$folder" # of a comparison that was stopped
+  local corpus=(corpus=docs corpus.split=test) windows
+  test "$domain" = docs ||
+    corpus=(corpus=files "corpus.path=$data/$domain/validation.jsonl.gz" corpus.split=all)
+  case $kind in
+    contiguous) windows=(windows=contiguous) ;;
+    contiguous-q64) windows=(windows=contiguous windows.prompt_length=64) ;;
+    strong | weak) windows=(windows=retrieved windows.retriever="$kind") ;;
+    recall) windows=(windows=recall) ;;
+    *) echo "there is no kind $kind" >&2; exit 2 ;;
+  esac
+  "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" seed=0 "count=$count" \
+    "rates=[$rates]" "${corpus[@]}" "${windows[@]}" "$@"
+}
+
+folders() { # name, seeds: the runs as a list for selectors=
+  local name=$1 seed list=()
+  for seed in $2; do list+=("$runs/train/$name-$seed"); done
+  local IFS=,
+  echo "[${list[*]}]"
+}
+
+evaluate() {
+  local domain kind name
+  for domain in $domains; do
+    for kind in $kinds; do
+      compare "$runs/cells/$domain/$kind/heuristics" "$domain" "$kind"
+      for name in $evaluated; do
+        compare "$runs/cells/$domain/$kind/$name" "$domain" "$kind" \
+          "selectors=$(folders "$name" "$seeds")"
+      done
+    done
+  done
+}
+
+oracle() {
+  local domain kind
+  for domain in $domains; do
+    for kind in $kinds; do
+      compare "$runs/cells/$domain/$kind/oracle" "$domain" "$kind" 'selectors=[random]' \
+        oracle="$swap_rounds" count="$oracle_count"
+    done
+  done
+}
+
+inputs() {
+  local name seed cell
+  documents
+  for name in $input_names; do
+    for seed in $input_seeds; do
+      # shellcheck disable=SC2086 # lists of settings
+      train_one "inputs_$name-$seed" "$seed" ${settings[$studied]} ${inputs[$name]}
+    done
+    for cell in $input_cells; do
+      compare "$runs/cells/$cell/inputs_$name" "${cell%/*}" "${cell#*/}" \
+        "selectors=$(folders "inputs_$name" "$input_seeds")"
+    done
+  done
+}
+
+budgets() { # the studied agent at one budget each, against the same trained over sampled ones
+  local rate seed cell
+  documents
+  for rate in ${rates//,/ }; do
+    for seed in $seeds; do
+      # shellcheck disable=SC2086 # a list of settings
+      train_one "budget_$rate-$seed" "$seed" ${settings[$studied]} "budget=${rate}x"
+    done
+    for cell in $input_cells; do
+      compare "$runs/cells/$cell/budget_$rate" "${cell%/*}" "${cell#*/}" \
+        "selectors=$(folders "budget_$rate" "$seeds")" "rates=[$rate]"
+    done
+  done
+}
+
+table13() {
+  local policies=() seed
+  for seed in $seeds; do policies+=("$runs/train/$studied-$seed"); done
+  test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$count" \
+    --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
+    --output "$output/table13.json" "${policies[@]}"
+}
+
+results() { # from what there is: JSON, figures, the tables of README.md and RL.md
+  "$python" $here/results.py "$runs/cells" "$output/results.json" --agents $evaluated --studied "$studied"
+  "$python" $here/curves.py "$runs/train" "$output" --agents $agents
+  "$python" $here/figure3.py "$output"
+  "$python" $here/tables.py "$output"
+}
+
+plan() {
+  "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" \
+    --oracle-count "$oracle_count" --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
+    --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
+    --evaluated $(wc -w <<<"$evaluated") --seeds $(wc -w <<<"$seeds") \
+    --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
+    --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
+    --input-cells $(wc -w <<<"$input_cells")
+}
+
+all() {
+  plan
+  train
+  evaluate
+  oracle
+  inputs
+  budgets
+  table13
+  results
+}
+
+for step in "${@:-plan}"; do
+  "$step"
+done

@@ -1,0 +1,165 @@
+"""Make a run's policy one of the package, with its card.
+
+    python experiments/selection/ship.py RUN --name default [--refrag tiny-k16]
+        [--results experiments/selection/results.json --agent NAME] [--data DATA]
+
+Writes ``refrag_rl/assets/policies/MODEL/NAME/``: the policy and ``README.md``. The policy must have
+been trained on the model as it is now; figures are those of ``--agent`` in ``--results``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from refrag_rl.agents.loading import find_policy
+from refrag_rl.agents.shipped import FOLDER
+from refrag_rl.errors import UserError
+from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.fingerprint import fingerprint
+from refrag_rl.policies.storage import StoredPolicy, load_policy, save_policy
+from refrag_rl.run_folder import METADATA_FILE
+
+
+def ship(
+    run: Path,
+    name: str,
+    refrag: str,
+    *,
+    results: Path | None = None,
+    agent: str | None = None,
+    data: str | None = None,
+    assets: Path = FOLDER,
+) -> Path:
+    """Write the policy and its card; return their folder.
+
+    Args:
+        run: Folder of a training.
+        name: What ``policy:NAME`` will say.
+        refrag: Checkpoint folder or embedded name of the model it was trained on.
+        results: ``results.json``; ``None``: the card has no figures.
+        agent: Whose figures.
+        data: Folder that the training read, shown as ``DATA``.
+        assets: Where to.
+
+    Raises:
+        UserError: The run has no policy, or it was trained on another model.
+    """
+    source = find_policy(run)
+    if source is None or not (run / METADATA_FILE).exists():
+        raise UserError(f"{run}: no finished training; give the run's folder")
+    stored = load_policy(source)
+    weights = fingerprint(load_refrag(refrag).model)
+    if stored.refrag != weights:
+        raise UserError(
+            f"{run}: trained on a model of weights {stored.refrag}, {refrag} has {weights}"
+        )
+    metadata = json.loads((run / METADATA_FILE).read_text(encoding="utf-8"))
+    model = Path(refrag).name if Path(refrag).name != "model" else Path(refrag).parent.name
+    figures = figures_of(results, agent)
+    folder = assets / model / name
+    training = {
+        **stored.training,
+        "refrag_name": model,
+        "commit": metadata.get("commit"),
+        "command": command_of(metadata, data),
+    }
+    save_policy(StoredPolicy(stored.policy, stored.agent, training, stored.refrag), folder)
+    text = card(name, model, stored, metadata, figures, data)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def command_of(metadata: dict[str, Any], data: str | None) -> str:
+    """Return the training's command, without its output and with ``DATA`` for the folder."""
+    arguments = [a for a in metadata.get("arguments", []) if not a.startswith("output=")]
+    command = shlex.join(["python", "-m", "refrag_rl.train", *arguments])
+    return command.replace(data.rstrip("/"), "DATA") if data else command
+
+
+def figures_of(results: Path | None, agent: str | None) -> list[list[str]]:
+    """Return the rows of the card's table.
+
+    Raises:
+        UserError: ``results`` does not know the agent.
+    """
+    if results is None:
+        return []
+    rows = []
+    for cell in json.loads(results.read_text(encoding="utf-8"))["cells"]:
+        found = cell["policies"].get(agent)
+        if found is not None:
+            mean, low, high = found["to_heuristics"][cell["best_heuristic"]]["difference"]
+            interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+            rate = f"{cell['rate']:.3g}"
+            best = cell["best_heuristic"]
+            rows.append([cell["domain"], cell["kind"], rate, best, f"{mean:+.3f}{interval}"])
+    if not rows:
+        raise UserError(f"{results}: no figures of {agent}; give --agent as run.sh names it")
+    return rows
+
+
+def card(
+    name: str,
+    model: str,
+    stored: StoredPolicy,
+    metadata: dict[str, Any],
+    figures: list[list[str]],
+    data: str | None,
+) -> str:
+    """Return the card's Markdown."""
+    config = stored.policy.config
+    reads = ", ".join(config.features) or "no features"
+    lines = [
+        f"# policy:{name} for {model}",
+        "",
+        f"Selects chunks for `{model}` (weights `{stored.refrag}`); refused with other weights.",
+        "",
+        f"- agent: `{stored.agent}`, {stored.training.get('training_rewards')} sets scored",
+        f"- reads: chunk embeddings of the {config.chunk_embeddings}; {reads}; "
+        f"prompt embedding: {config.prompt_token}; budget: {config.budget_token}",
+        f"- logits: {config.logits}",
+        f"- seed {metadata.get('seed')}, commit {metadata.get('commit')}",
+        "",
+        "```",
+        command_of(metadata, data),
+        "```",
+        "",
+    ]
+    if not figures:
+        return "\n".join([*lines, "Not compared yet.", ""])
+    head = ["domain", "windows", "rate", "best heuristic", "difference to it (nats per token)"]
+    lines.append("Held-out text, all training seeds of the agent (experiments/selection):")
+    lines.append("")
+    lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *figures)]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Ship a policy."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name", default="default")
+    parser.add_argument("--refrag", default="tiny-k16")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--agent")
+    parser.add_argument("--data")
+    options = parser.parse_args()
+    folder = ship(
+        options.run,
+        options.name,
+        options.refrag,
+        results=options.results,
+        agent=options.agent,
+        data=options.data,
+    )
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()

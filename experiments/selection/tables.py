@@ -1,0 +1,283 @@
+"""Write the tables of README.md and RL.md from the JSON files of a folder.
+
+    python experiments/selection/tables.py FOLDER
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end: NAME -->``. In another folder
+than this one, copies of the two pages are filled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+NOT_MEASURED = "Not measured yet."
+PAGES = ("README.md", "RL.md")
+Ends = Sequence[float | None] | None
+
+LEADS = {("docs", "strong"): 0.02, ("docs", "weak"): 0.02, ("*", "recall"): 0.2}
+"""Lead over the best heuristic that was asked for, nats per token; at rates 8 and 4."""
+SHARES = {("docs", "strong"): 0.5, ("docs", "weak"): 0.5, ("*", "recall"): 0.9}
+"""Share of the split-half-corrected gap (recall: of the raw one) that was asked for."""
+
+
+def signed(ends: Ends) -> str:
+    """Return a difference with its interval."""
+    if ends is None:
+        return ""
+    mean, low, high = ends
+    text = f"{mean:+.3f}"
+    return text if low is None or high is None else f"{text} [{low:+.3f}, {high:+.3f}]"
+
+
+def level(ends: Ends) -> str:
+    """Return a level with its interval."""
+    return signed(ends).replace("+", "") if ends is not None else ""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; nothing for no rows."""
+    if not rows:
+        return ""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def asked(limits: dict[tuple[str, str], float], cell: dict[str, Any]) -> float | None:
+    """Return what was asked for in a cell."""
+    return limits.get((cell["domain"], cell["kind"]), limits.get(("*", cell["kind"])))
+
+
+def name_of(cell: dict[str, Any]) -> list[str]:
+    """Return the first columns of a cell's row."""
+    return [cell["domain"], cell["kind"], f"{cell['rate']:.3g}"]
+
+
+def yes(holds: bool) -> str:
+    """Return a verdict as a word."""
+    return "yes" if holds else "no"
+
+
+def is_below_all(figures: dict[str, Any]) -> bool:
+    """Return whether a policy is better than every heuristic, intervals below 0."""
+    tests = figures["to_heuristics"].values()
+    return all(t["difference"][2] is not None and t["difference"][2] < 0 for t in tests)
+
+
+def cells_table(results: dict[str, Any]) -> str:
+    """Return room, best heuristic and best learned policy of every cell, and the verdicts."""
+    best = results.get("best_agent")
+    rows, claims = [], {"beats every heuristic": [], "worse than the best heuristic": []}
+    leads, shares = [], []
+    for cell in results.get("cells", []):
+        figures = cell["policies"].get(best)
+        if figures is None:
+            continue
+        to_best = figures["to_heuristics"][cell["best_heuristic"]]
+        share = "gap_closed" if cell["kind"] == "recall" else "gap_closed_split_half"
+        p_values = [t["p_holm"] for t in figures["to_heuristics"].values()]
+        worst = None if None in p_values else max(p_values)
+        is_below = is_below_all(figures)
+        difference = to_best["difference"]
+        rows.append(
+            [
+                *name_of(cell),
+                cell["best_heuristic"],
+                signed(cell["room"]),
+                yes(cell["has_room"]),
+                signed(difference),
+                yes(is_below) if cell["has_room"] else "-",
+                "" if worst is None else f"{worst:.3f}",
+                level(figures[share]),
+            ]
+        )
+        where = " ".join(name_of(cell))
+        if cell["has_room"] and not is_below:
+            claims["beats every heuristic"].append(where)
+        if difference[1] is not None and difference[1] > 0:
+            claims["worse than the best heuristic"].append(where)
+        limit = asked(LEADS, cell)
+        if limit is not None and cell["rate"] in (8, 4) and difference[0] > -limit:
+            leads.append(where)
+        limit = asked(SHARES, cell)
+        if limit is not None and (figures[share] is None or figures[share][0] < limit):
+            shares.append(where)
+    if not rows:
+        return ""
+    head = ["domain", "windows", "rate", "best heuristic", "room", "has room"]
+    head += [f"{best} - best heuristic", "beats every heuristic", "largest p (Holm)", "gap closed"]
+
+    def failing(cells: list[str]) -> str:
+        return "; ".join(cells) or "none"
+
+    verdicts = [
+        "- Cells with room where it is not better than every heuristic (interval): "
+        + failing(claims["beats every heuristic"]),
+        "- Cells where it is worse than the best heuristic beyond the interval: "
+        + failing(claims["worse than the best heuristic"]),
+        "- Cells with a smaller lead than was asked for: " + failing(leads),
+        "- Cells with a smaller share of the gap than was asked for: " + failing(shares),
+    ]
+    return table(head, rows) + "\n\n" + "\n".join(verdicts)
+
+
+def levels_table(results: dict[str, Any]) -> str:
+    """Return the log-perplexity of everything that was compared, cell by cell."""
+    rows = []
+    for cell in results.get("cells", []):
+        found = {
+            **cell["heuristics"],
+            **{name: figures["level"] for name, figures in cell["policies"].items()},
+        }
+        ordered = sorted(found.items(), key=lambda item: item[1][0])
+        rows.append([*name_of(cell), "; ".join(f"{n} {e[0]:.3f}" for n, e in ordered)])
+    return table(["domain", "windows", "rate", "log-perplexity, lowest first"], rows)
+
+
+def paired_table(results: dict[str, Any], prefix: str) -> str:
+    """Return the paired differences of the ablation of inputs, or of budgets."""
+    rows = [
+        [*name_of(row), row["policy"], row["to"], signed(row["difference"])]
+        for row in results.get("paired", [])
+        if prefix in (row["policy"].split("_")[0], row["to"].split("_")[0])
+        and not (prefix == "inputs" and row["policy"].startswith("budget"))
+    ]
+    return table(["domain", "windows", "rate", "policy", "compared with", "difference"], rows)
+
+
+def table_13(rows: list[dict[str, Any]]) -> str:
+    """Return chunks of 16 with a policy against chunks of 8."""
+    lines = [
+        [
+            row["domain"],
+            f"{row['count']} of {row['documents']}",
+            level(row["small_chunks"]),
+            level(row["policy"]),
+            signed(row["difference"]),
+        ]
+        for row in rows
+    ]
+    head = ["domain", "windows of documents", "k = 8, nothing expanded", "k = 16 + policy, rate 8"]
+    return table([*head, "difference"], lines)
+
+
+def rewards(values: Sequence[float | None]) -> str:
+    """Return at how many sets the seeds reached something: their median, and how many did."""
+    there = sorted(value for value in values if value is not None)
+    if not there:
+        return "never"
+    return f"{there[len(there) // 2]:,.0f} ({len(there)} of {len(values)} seeds)"
+
+
+def agents_table(curves: dict[str, Any]) -> str:
+    """Return what the curves say of every agent."""
+    found = curves.get("agents", {})
+    rows = []
+    for name, figures in sorted(found.items(), key=lambda item: -item[1]["final_gain"]):
+        interval = figures["final_gain_interval"] or [None, None]
+        rows.append(
+            [
+                name,
+                str(figures["seeds"]),
+                f"{figures['rewards']:,.0f}",
+                signed([figures["final_gain"], *interval]),
+                rewards(figures["reaches_best_heuristic"]),
+                rewards(figures["reaches_share_of_own"]),
+            ]
+        )
+    head = ["agent", "seeds", "sets scored", "final gain", "reaches the best heuristic"]
+    return table([*head, "reaches 95 % of its own gain"], rows)
+
+
+def recommendation(curves: dict[str, Any]) -> str:
+    """Say which agent ends highest, which is first, and how RL stands beside the others."""
+    found = curves.get("agents", {})
+    if not found:
+        return ""
+    without_rl = [name for name in ("imitation", "regression") if name in found]
+    learned = {name: figures["final_gain"] for name, figures in found.items()}
+    best = max(learned, key=lambda name: learned[name])
+    lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]
+    first = {
+        name: float(sorted(reached)[len(reached) // 2])
+        for name, figures in found.items()
+        if None not in (reached := figures["reaches_best_heuristic"])
+    }
+    fastest = min(first, key=lambda name: first[name]) if first else None
+    lines.append(f"- First at the best heuristic, all seeds: {fastest or 'none'}.")
+    with_rl = [name for name in learned if name not in without_rl]
+    if without_rl and with_rl:
+        ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
+        lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
+    lines.append(f"- Recommended: `{best}`.")
+    return "\n".join(lines)
+
+
+def efficiency_table(curves: dict[str, Any]) -> str:
+    """Return decoder evaluations of the best agent against those of the paper's GRPO."""
+    found = curves.get("efficiency")
+    if not found:
+        return ""
+    rows = [
+        [f"`{found['agent']}`, to 95 % of its gain", rewards(found["rewards"])],
+        [f"`{found['reference']}`, to the same level", rewards(found["reference_rewards"])],
+        [f"`{found['reference']}`, to 95 % of its own gain", rewards(found["reference_own"])],
+    ]
+    return table(["", "sets scored, median of the seeds that reach it"], rows)
+
+
+def picture(folder: Path, file: str, title: str) -> str:
+    """Return a figure that was drawn."""
+    return f"![{title}]({file})" if (folder / file).exists() else ""
+
+
+def fill(text: str, name: str, content: str) -> tuple[str, int]:
+    """Return a text with what stands between a table's marks replaced, and how often."""
+    first, last = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+    block = re.compile(re.escape(first) + ".*?" + re.escape(last), re.DOTALL)
+    return block.subn(lambda _: f"{first}\n{content or NOT_MEASURED}\n{last}", text)
+
+
+def read(path: Path, nothing: Any) -> Any:
+    """Return the content of a JSON file, or of one that is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else nothing
+
+
+def main() -> None:
+    """Fill the tables in.
+
+    Raises:
+        ValueError: The marks of a table are on neither page, or on both.
+    """
+    parser = argparse.ArgumentParser(description="Fill the tables of README.md and RL.md.")
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    results, curves = (read(options.folder / f"{n}.json", {}) for n in ("results", "curves"))
+    tables: dict[str, Callable[[], str]] = {
+        "cells": lambda: cells_table(results),
+        "levels": lambda: levels_table(results),
+        "inputs": lambda: paired_table(results, "inputs"),
+        "budgets": lambda: paired_table(results, "budget"),
+        "table-13": lambda: table_13(read(options.folder / "table13.json", [])),
+        "figure-3": lambda: picture(options.folder, "figure3.png", "Figure 3"),
+        "curves": lambda: picture(options.folder, "curves.png", "gain over decoder evaluations"),
+        "agents": lambda: agents_table(curves),
+        "recommendation": lambda: recommendation(curves),
+        "efficiency": lambda: efficiency_table(curves),
+    }
+    pages = {page: (HERE / page).read_text(encoding="utf-8") for page in PAGES}
+    for name, make in tables.items():
+        filled = {page: fill(text, name, make()) for page, text in pages.items()}
+        if sum(count for _, count in filled.values()) != 1:
+            raise ValueError(f"the marks of {name} must stand once on one of {', '.join(PAGES)}")
+        pages = {page: text for page, (text, _) in filled.items()}
+    for page, text in pages.items():
+        (options.folder / page).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

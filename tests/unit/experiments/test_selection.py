@@ -1,0 +1,167 @@
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from refrag_rl.agents import shipped
+from refrag_rl.agents.policy_selector import PolicySelector
+from refrag_rl.comparison import build_selectors
+from refrag_rl.errors import UserError
+from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.fingerprint import fingerprint
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.reward import RewardModel
+
+FOLDER = Path(__file__).resolve().parents[3] / "experiments" / "selection"
+COUNT, SEARCHED = 60, 20
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Return what imports a script of the folder."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def write(folder: Path, selectors: dict[str, np.ndarray]) -> None:
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "selector": name,
+            "budget": 2,
+            "compression_rate": 8.0,
+            "window": f"w{max(place, 1)}",  # the first two are the same one, drawn twice
+            "document": f"d{place // 3}",
+            "domain": "docs",
+            "log_perplexity": value,
+        }
+        for name, values in selectors.items()
+        for place, value in enumerate(values)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "window_scores.parquet")
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Write a cell with room, in which the agent closes half of it, and one without."""
+    rng = np.random.default_rng(0)
+    for kind, room in (("strong", 0.4), ("contiguous", 0.0)):
+        random = rng.normal(4, 0.5, COUNT)
+        best = random - 0.2 + rng.normal(0, 0.01, COUNT)
+        cell = tmp_path / "cells" / "docs" / kind
+        write(cell / "heuristics", {"random": random, "successor": best})
+        seeds = {f"grpo run-{i}": best - room / 2 + 0.001 * i for i in range(3)}
+        write(cell / "grpo", seeds)
+        bound = (best - room)[:SEARCHED]
+        bounds = {"random": random[:SEARCHED], "oracle": bound - 0.1, "oracle_split_half": bound}
+        write(cell / "oracle", bounds)
+    return tmp_path / "cells"
+
+
+def test_room_leads_and_shares_of_cells(script, cells):
+    results = script("results")
+    rows = [results.measure(cell) for cell in script("scores").read_cells(cells)]
+    results.adjust(rows)
+    without, room = rows
+    assert (without["kind"], room["kind"]) == ("contiguous", "strong")
+    assert room["has_room"]
+    assert not without["has_room"]
+    assert room["best_heuristic"] == "successor"
+    figures = room["policies"]["grpo"]
+    test = figures["to_heuristics"]["successor"]
+    assert test["difference"][0] == pytest.approx(-0.199)
+    assert test["difference"][2] < 0
+    assert test["p_value"] <= test["p_holm"] < 0.05
+    # Of 0.6 from random to the corrected oracle: 0.2 of the heuristic and half of 0.4.
+    assert figures["gap_closed_split_half"][0] == pytest.approx(0.399 / 0.6, abs=0.02)
+    assert figures["gap_closed"][0] < figures["gap_closed_split_half"][0]
+    assert without["policies"]["grpo"]["to_heuristics"]["successor"]["p_holm"] is None
+
+
+def test_policies_on_other_windows_are_not_compared(script, cells):
+    path = cells / "docs" / "strong" / "grpo" / "window_scores.parquet"
+    frame = pd.read_parquet(path)
+    frame[frame.window != "w7"].to_parquet(path)
+    with pytest.raises(KeyError, match="w7"):
+        script("scores").read_cells(cells)
+
+
+def test_the_tables_hold_what_was_measured_and_say_what_was_not(
+    script, cells, tmp_path, monkeypatch
+):
+    arguments = ["results.py", str(cells), str(tmp_path / "results.json"), "--agents", "grpo"]
+    monkeypatch.setattr("sys.argv", arguments)
+    script("results").main()
+    script("figure3").main(tmp_path)
+    assert (tmp_path / "figure3.png").exists()
+    monkeypatch.setattr("sys.argv", ["tables.py", str(tmp_path)])
+    script("tables").main()
+    text = (tmp_path / "README.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| docs | strong | 8 |"))
+    assert "| successor |" in row
+    assert row.count("| yes |") == 2
+    assert "not better than every heuristic (interval): none" in text
+    assert "Not measured yet." in text.split("<!-- table: table-13 -->")[1].split("<!--")[0]
+    assert (tmp_path / "RL.md").read_text() == (FOLDER / "RL.md").read_text()
+
+
+def test_curves_say_when_a_level_is_reached(script):
+    curves = script("curves")
+    steps = np.array([1000.0, 2000, 3000, 4000])
+    slow, fast = (steps, np.array([-0.4, -0.2, 0.0, 0.2])), (steps, np.array([-0.4, 0.4, 0.4, 0.4]))
+    assert curves.first_reaching(slow, 0.0) == 3000
+    assert curves.first_reaching(slow, 0.3) is None
+    assert curves.smooth(np.array([0.0, 3, 3, 3])).tolist() == [0, 1.5, 2, 3]
+    found = {"slow": curves.figures([slow] * 2), "fast": curves.figures([fast] * 2)}
+    assert found["slow"]["final_gain"] == pytest.approx(0.2)
+    efficiency = curves.compare_efficiency(found, "fast", "slow")
+    assert efficiency["level"] == pytest.approx(0.36)
+    assert efficiency["rewards"] == [2000, 2000]
+    assert efficiency["reference_rewards"] == [None, None]
+    assert efficiency["reference_own"] == [4000, 4000]
+    assert "Recommended: `fast`" in script("tables").recommendation({"agents": found})
+
+
+def test_a_plan_grows_with_its_sizes(script):
+    plan = script("plan")
+    sizes = {name.replace("-", "_"): 4 for name in plan.SIZES} | {"eval_every": 2}
+    small = plan.plan(SimpleNamespace(**sizes))
+    large = plan.plan(SimpleNamespace(**(sizes | {"oracle_count": 8, "swap_rounds": 4})))
+    assert large["oracle"] > small["oracle"]
+    assert large["train"] == small["train"]
+
+
+def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
+    script, tmp_path, tiny_checkpoint, wider_checkpoint, monkeypatch
+):
+    ship = script("ship").ship
+    loaded = load_refrag(tiny_checkpoint)
+    run, assets = tmp_path / "run", tmp_path / "assets"
+    policy = PointerPolicy(PointerConfig(loaded.model.embedding_size, width=8))
+    weights = fingerprint(loaded.model)
+    PolicySelector(policy, "grpo", refrag=weights).save(run / "policy")
+    arguments = ["agent=grpo", "corpus.path=/here/books.txt", "output=there"]
+    metadata = {"seed": 3, "commit": "abc", "arguments": arguments}
+    (run / "metadata.json").write_text(json.dumps(metadata))
+    folder = ship(run, "default", str(tiny_checkpoint), data="/here/", assets=assets)
+    card = (folder / "README.md").read_text()
+    assert "python -m refrag_rl.train agent=grpo corpus.path=DATA/books.txt\n" in card
+    assert weights in card
+    assert "seed 3, commit abc" in card
+    monkeypatch.setattr(shipped, "FOLDER", assets)
+    own = RewardModel(loaded.model, loaded.chunk_tokenizer)
+    heuristics, (selector,) = build_selectors(["random", "policy:default"], own)
+    assert [selector.name, heuristics[0].name] == ["policy:default", "random"]
+    wider = load_refrag(wider_checkpoint)
+    with pytest.raises(UserError, match="no such policy for the model"):
+        build_selectors(["policy:default"], RewardModel(wider.model, wider.chunk_tokenizer))
+    with pytest.raises(UserError, match="trained on a model of weights"):
+        ship(run, "default", str(wider_checkpoint), assets=assets)
