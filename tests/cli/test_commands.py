@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def report_of(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the headings of a run's page, joined, and what its reader shows."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    block = re.search(r'id="reader-data">(.*?)</script>', page, re.DOTALL)
+    headings = ", ".join(re.findall(r"<h2[^>]*>(.*?)</h2>", page))
+    return headings, json.loads(block[1]) if block else {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ppo", "grpo"])
 def test_train_then_evaluate_the_run(
@@ -63,6 +72,15 @@ def test_train_then_evaluate_the_run(
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["seed"] == 0
     assert metadata["packages"]["torch"]
+    headings, reader = report_of(folder)
+    assert headings == ("Comparison, Learning curves, Where in the context, Reader, What was run")
+    # Six windows of each domain are fewer than the reader's limit; the trained agent is first.
+    assert len(reader["windows"]) == 12
+    assert reader["selectors"][0] == {"name": agent, "tint": "probability"}
+    for window in reader["windows"]:
+        for choice, count in zip(window["choices"][0], (1, 3), strict=True):
+            assert len(window["sets"][choice["set"]]["expanded"]) == count
+            assert sum(choice["tint"]) == pytest.approx(count, abs=0.01)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert "comparison" in events.Tags()["images"]
