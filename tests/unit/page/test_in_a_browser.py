@@ -17,9 +17,7 @@ import pytest
 from refrag_rl.page.html import reader_section, write_page
 from tests.page_data import EXPANDED, SHOWN, reader_data
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
     "--headless",
