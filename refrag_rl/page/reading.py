@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from refrag_rl.page.plain import Decode, Piece, plain, split_tokens
 from refrag_rl.page.tints import Kind, tint_of
 
 
+@runtime_checkable
 class TokenScoredProblem(ScoredProblem, Protocol):
     """A problem that scores outputs token by token."""
 

@@ -18,7 +18,7 @@ from refrag_rl.page.curves import Panel, panels, read_scalars
 from refrag_rl.page.figures import as_svg, curves_figure, position_figure
 from refrag_rl.page.html import reader_section, section, write_page
 from refrag_rl.page.plain import decoding, plain
-from refrag_rl.page.reading import budget_name, read_windows, spread
+from refrag_rl.page.reading import TokenScoredProblem, budget_name, read_windows, spread
 from refrag_rl.page.tables import circumstances_html, comparison_html
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
@@ -84,10 +84,12 @@ class RunReport:
     def _reader(
         self, comparator: Comparator, selectors: Sequence[Selector], console: Console
     ) -> str:
-        indices = spread(len(comparator.problem.windows), self.windows)
+        problem = comparator.problem
+        assert isinstance(problem, TokenScoredProblem)
+        indices = spread(len(problem.windows), self.windows)
         with ProgressReport(console, "reader of the report", "windows") as progress:
             data = read_windows(
-                comparator.problem,
+                problem,
                 indices,
                 selectors,
                 comparator.columns,
