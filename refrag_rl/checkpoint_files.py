@@ -22,6 +22,9 @@ from torch import Tensor
 from refrag_rl.atomic import remove_leftovers, replacing
 from refrag_rl.errors import UserError
 
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
+"""What reading a file raises that is no checkpoint; RuntimeError: nested too deeply."""
+
 _NAME = re.compile(r"(\d{6,})\.safetensors")
 
 
@@ -123,7 +126,7 @@ class CheckpointFiles:
             path = self._path(number)
             try:
                 saved = _read(path)
-            except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            except _DAMAGE as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 damaged.append(f"{path} is damaged ({reason})")
                 continue

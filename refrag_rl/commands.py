@@ -17,9 +17,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
+from refrag_rl.bounds import check_ranges
 from refrag_rl.errors import FullDiskError, NotFiniteError, StoppedError, UserError
 from refrag_rl.full_disk import is_full_disk, said_by_the_main_thread
+from refrag_rl.printable import message as as_message
 from refrag_rl.run_lock import release_all
 from refrag_rl.schema import register
 from refrag_rl.stopping import stopping_at_once
@@ -43,9 +46,10 @@ def run_command(
 ) -> None:
     """Compose the config from the command line and run the task.
 
-    ``UserError`` and the errors of Hydra and OmegaConf are printed without a traceback and end the
-    process with code 2; Ctrl-C with 130, SIGTERM with 143; a full disk and numbers that are not
-    finite with 1. Anything else is a fault of the program and keeps its traceback.
+    ``UserError``, the errors of Hydra and OmegaConf, and files that the system refuses are said in
+    at most three lines, without a traceback, and end the process with code 2; Ctrl-C ends it with
+    130, SIGTERM with 143; a full disk and numbers that are not finite with 1. Anything else is a
+    fault of the program and keeps its traceback.
 
     Args:
         task: Receives the composed config.
@@ -68,6 +72,7 @@ def run_command(
             check_keys(config)
             # Missing values and wrong interpolations are found before anything is loaded.
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            check_ranges(config)
             task(config)
 
     main = hydra.main(
@@ -123,15 +128,20 @@ def _user_errors(command: str) -> Iterator[None]:
         _exit(command, str(error), _SIGNALLED + error.signal)
     except (FullDiskError, NotFiniteError) as error:
         _exit(command, str(error), EXIT_FAILURE)
+    except YAMLError as error:
+        _exit(command, f"a config is no YAML: {' '.join(str(error).split())}", EXIT_USER_ERROR)
     except OSError as error:
-        if not is_full_disk(error):
+        if is_full_disk(error):
+            _exit(command, f"the disk is full ({error})", EXIT_FAILURE)
+        if error.filename is None:
             raise
-        _exit(command, f"the disk is full ({error})", EXIT_FAILURE)
+        # A file or folder that the user named, or that the system keeps from the user.
+        _exit(command, f"{error.filename}: {error.strerror}", EXIT_USER_ERROR)
 
 
 def _exit(command: str, message: str, code: int) -> NoReturn:
     if message:
-        print(f"refrag_rl.{command}: {message}", file=sys.stderr)
+        print(f"refrag_rl.{command}: {as_message(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -57,6 +57,9 @@ def build_selectors(
     Raises:
         UserError: One is none of these, or a policy was trained on another model.
     """
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"selectors={names}: {name} is no name; give a flat list of names")
     unique = list(dict.fromkeys(each for name in names for each in _matches(name)))
     if not unique:
         return build_heuristics([]), []

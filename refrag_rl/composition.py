@@ -82,7 +82,11 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
         cache_windows=options["cache_windows"],
         cache_sets=options["cache_sets"],
     )
-    assert isinstance(loaded.tokenizer, PreTrainedTokenizerFast)
+    if not isinstance(loaded.tokenizer, PreTrainedTokenizerFast):
+        raise UserError(
+            f"refrag.path={options['path']}: {type(loaded.tokenizer).__name__} gives no character "
+            "offsets\ngive a checkpoint with a fast tokenizer"
+        )
     return FrozenRefrag(reward_model, loaded.tokenizer, loaded.model.config.chunk_size)
 
 

@@ -31,8 +31,14 @@ def evaluate(config: DictConfig) -> None:
     )
     from refrag_rl.evaluation.report import write_comparison, write_window_scores
     from refrag_rl.evaluation.tables import comparison_tables
+    from refrag_rl.page.run_report import RunReport
     from refrag_rl.progress import ProgressReport
-    from refrag_rl.run_folder import choose_run_folder, create_run_folder, shown
+    from refrag_rl.run_folder import (
+        choose_run_folder,
+        create_run_folder,
+        leaving_no_trace_of_a_mistake,
+        shown,
+    )
 
     keep_large_blocks()
     console = Console(highlight=False)
@@ -60,7 +66,10 @@ def evaluate(config: DictConfig) -> None:
     comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
-    with ProgressReport(quiet_if_asked, "comparison", "selections") as progress:
+    with (
+        leaving_no_trace_of_a_mistake(folder),
+        ProgressReport(quiet_if_asked, "comparison", "selections") as progress,
+    ):
         rows = comparator.compare(policies, lambda _: progress.step(total))
     highlighted = [policy.name for policy in policies]
     write_window_scores(folder, comparator.window_scores())
@@ -68,6 +77,9 @@ def evaluate(config: DictConfig) -> None:
     for table in comparison_tables(rows, highlighted):
         console.print()
         console.print(table)
+    # After all else: a page that fails must not cost the comparison.
+    report = RunReport(refrag.tokenizer, config.report.windows)
+    report.write(folder, comparator, policies, rows, quiet_if_asked, highlighted=highlighted)
     console.print(f"\nresults: {shown(folder)}", soft_wrap=True, markup=False)
 
 

@@ -6,7 +6,6 @@ names no class but those of the package's own configs, and holds no interpolatio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from refrag_rl import conf
+from refrag_rl.bounds import check_ranges
 from refrag_rl.commands import describe
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
+from refrag_rl.saved_runs import first_line, read_config, read_json, refuse_links
 from refrag_rl.schema import TrainConfig
 
 OPEN_SECTIONS = ("agent", "corpus", "refrag", "windows")
@@ -45,27 +45,42 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
         )
     folder = Path(given).expanduser().absolute()
     try:
-        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
-        saved = OmegaConf.to_container(OmegaConf.load(folder / CONFIG_FILE), resolve=False)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"resume={given} is no run that can be read: {_line(error)}") from error
+        metadata = read_json(folder / METADATA_FILE)
+        saved = read_config(folder / CONFIG_FILE)
+    except UserError as error:
+        raise UserError(f"resume={given} is no run that can be read: {error}") from error
+    refuse_links(folder)
     if not isinstance(metadata, dict) or metadata.get("command") != "train":
         raise UserError(f"resume={given} is no run of refrag_rl.train; give a folder that it made")
     _check_safe(saved, folder / CONFIG_FILE)
     try:
         config = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
         OmegaConf.to_container(config, throw_on_missing=True)
-    except (OmegaConfBaseException, ValueError) as error:
+        check_ranges(config)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(f"{folder / CONFIG_FILE}: {describe(error)}") from error
     assert isinstance(config, DictConfig)
     return folder, config
 
 
 def finished_tables(folder: Path) -> list[Table]:
-    """Return the tables of the run's final comparison; none if it was not reached."""
+    """Return the tables of the run's final comparison; none if it was not reached.
+
+    Raises:
+        UserError: Its file is damaged.
+    """
     if not (folder / LAST_FILE).exists():
         return []
-    return comparison_tables(json.loads((folder / ROWS_FILE).read_text(encoding="utf-8")))
+    rows = read_json(folder / ROWS_FILE)
+    try:
+        return comparison_tables(rows)
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"{folder / ROWS_FILE} holds no comparison ({first_line(error)}); "
+            f"remove {LAST_FILE} beside it to have it made again"
+        ) from error
 
 
 def _check_safe(saved: object, path: Path) -> None:
@@ -97,7 +112,3 @@ def _own_targets(section: str) -> set[object]:
         return set()
     files = (Path(conf.__file__).parent / section).glob("*.yaml")
     return {OmegaConf.select(OmegaConf.load(file), "_target_") for file in files}
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +94,27 @@ def create_run_folder(folder: Path, config: DictConfig, **facts: Any) -> None:
     described = {**describe_circumstances(), "seed": config.seed, **facts}
     text = json.dumps(described, indent=1, ensure_ascii=False)
     write_text(folder / METADATA_FILE, text + "\n")
+
+
+@contextmanager
+def leaving_no_trace_of_a_mistake(
+    folder: Path, begun: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Remove the folder of a new run that a mistake of its user ends before anything is in it.
+
+    Args:
+        folder: Of a run that this process has made.
+        begun: Whether there is something to keep, such as a checkpoint.
+
+    Raises:
+        UserError: As it came.
+    """
+    try:
+        yield
+    except UserError:
+        if not begun():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def describe_circumstances() -> dict[str, Any]:

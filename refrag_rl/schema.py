@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from refrag_rl.bounds import LARGEST_SEED, within
 from refrag_rl.pretraining.settings import PretrainConfig
 
 
@@ -138,9 +139,9 @@ class RefragSection:
     path: str = MISSING
     dtype: Dtype = Dtype.auto
     device: Device = Device.auto
-    batch_tokens: int = MISSING
-    cache_windows: int = MISSING
-    cache_sets: int = MISSING
+    batch_tokens: int = within(1)
+    cache_windows: int = within(0)
+    cache_sets: int = within(0)
 
 
 @dataclass
@@ -152,7 +153,7 @@ class EnvSection:
     baseline_heuristics: list[str] = field(default_factory=list)
     chunk_embeddings: ChunkEmbeddings = ChunkEmbeddings.encoder
     reward_timing: RewardTiming = RewardTiming.terminal
-    num_envs: int = MISSING
+    num_envs: int = within(1)
 
 
 @dataclass
@@ -162,9 +163,16 @@ class EvaluationSection:
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     heuristics: list[str] = field(default_factory=list)
-    count: int = MISSING
-    validation_count: int = MISSING
-    eval_every: int = MISSING
+    count: int = within(1)
+    validation_count: int = within(1)
+    eval_every: int = within(0)
+
+
+@dataclass
+class ReportSection:
+    """The page that a run leaves. The default stands for runs whose config has no such section."""
+
+    windows: int = within(0, default=20)
 
 
 @dataclass
@@ -174,7 +182,7 @@ class CommonConfig:
     corpus: Any = MISSING
     windows: Any = MISSING
     refrag: RefragSection = field(default_factory=RefragSection)
-    seed: int = MISSING
+    seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 
 
@@ -186,12 +194,13 @@ class TrainConfig(CommonConfig):
     agent: Any = MISSING
     env: EnvSection = field(default_factory=EnvSection)
     budget: Any = MISSING
-    train_count: int = MISSING
+    train_count: int = within(1)
     start_from: str | None = None
-    save_every: int = MISSING
-    keep: int = MISSING
+    save_every: int = within(0)
+    keep: int = within(1)
     resume: str | None = None
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    report: ReportSection = field(default_factory=ReportSection)
 
 
 @dataclass
@@ -202,8 +211,32 @@ class EvaluateConfig(CommonConfig):
     selectors: list[str] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
-    count: int = MISSING
-    oracle: int | None = None
+    count: int = within(1)
+    oracle: int | None = within(0, default=None)
+    report: ReportSection = field(default_factory=ReportSection)
+
+
+@dataclass
+class TextWindowSection:
+    """How the end of a text is cut."""
+
+    context_length: int = MISSING
+    prompt_length: int = MISSING
+    output_length: int = MISSING
+    prompt_position: PromptPosition = PromptPosition.after
+
+
+@dataclass
+class InspectConfig:
+    """``python -m refrag_rl.inspect``."""
+
+    text: str = MISSING
+    policy: Any = MISSING
+    budget: Any = MISSING
+    windows: TextWindowSection = field(default_factory=TextWindowSection)
+    refrag: RefragSection = field(default_factory=RefragSection)
+    seed: int = MISSING
+    output: str | None = None
 
 
 @dataclass
@@ -212,10 +245,10 @@ class RewardsBenchmarkConfig(CommonConfig):
 
     rates: list[float] = field(default_factory=list)
     dtypes: list[NumberFormat] = field(default_factory=list)
-    count: int = MISSING
-    group_size: int = MISSING
-    plain_batch: int = MISSING
-    repeats: int = MISSING
+    count: int = within(1)
+    group_size: int = within(1)
+    plain_batch: int = within(1)
+    repeats: int = within(1)
 
 
 class View(Enum):
@@ -233,9 +266,9 @@ class EnvBenchmarkConfig(CommonConfig):
     env: EnvSection = field(default_factory=EnvSection)
     budget: Any = MISSING
     views: list[View] = field(default_factory=list)
-    count: int = MISSING
-    episodes: int = MISSING
-    repeats: int = MISSING
+    count: int = within(1)
+    episodes: int = within(1)
+    repeats: int = within(1)
 
 
 @dataclass
@@ -244,11 +277,11 @@ class TrainBenchmarkConfig:
 
     agents: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
-    total_rewards: int = MISSING
-    eval_every: int = MISSING
+    total_rewards: int = within(1)
+    eval_every: int = within(0)
     rate: float = MISSING
     target: float | None = None
-    seed: int = MISSING
+    seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 
 
@@ -257,13 +290,13 @@ class PretrainBenchmarkConfig:
     """``python -m refrag_rl.benchmark pretrain``."""
 
     decoder: dict[str, Any] = field(default_factory=dict)
-    batch: int = MISSING
-    length: int = MISSING
+    batch: int = within(1)
+    length: int = within(1)
     compile: bool = MISSING
     float32: bool = MISSING
-    repeats: int = MISSING
+    repeats: int = within(1)
     device: Device = Device.auto
-    seed: int = MISSING
+    seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 
 
@@ -280,9 +313,9 @@ class ShapeSection:
 class PolicyShapeSection:
     """Network of a policy of random weights."""
 
-    width: int = MISSING
-    layers: int = MISSING
-    heads: int = MISSING
+    width: int = within(1)
+    layers: int = within(1)
+    heads: int = within(1)
 
 
 @dataclass
@@ -296,12 +329,12 @@ class LatencyBenchmarkConfig:
     prompt_length: int = MISSING
     output_length: int = MISSING
     policy: PolicyShapeSection = field(default_factory=PolicyShapeSection)
-    encoder_tokens: int = MISSING
-    warmup: int = MISSING
-    repeats: int = MISSING
+    encoder_tokens: int = within(1)
+    warmup: int = within(0)
+    repeats: int = within(1)
     device: Device = Device.auto
     dtype: Dtype = Dtype.auto
-    seed: int = MISSING
+    seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 
 
@@ -310,6 +343,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="evaluate", node=EvaluateConfig, package="_global_")
+    store.store(group="schema", name="inspect", node=InspectConfig, package="_global_")
     store.store(group="schema", name="pretrain", node=PretrainConfig, package="_global_")
     for name, benchmark in (
         ("benchmark_rewards", RewardsBenchmarkConfig),

@@ -31,7 +31,7 @@ def train(config: DictConfig) -> None:
     from refrag_rl.allocator import keep_large_blocks
     from refrag_rl.going_on import saying_how_to_go_on
     from refrag_rl.resuming import finished_tables, resumed_run
-    from refrag_rl.run_folder import shown
+    from refrag_rl.run_folder import leaving_no_trace_of_a_mistake, shown
     from refrag_rl.run_lock import hold
     from refrag_rl.training import prepare
 
@@ -52,7 +52,14 @@ def train(config: DictConfig) -> None:
     with quiet_if_asked.status("loading model and corpus"):
         run = prepare(config, folder)
     go_on = f"python -m refrag_rl.train {shlex.quote(f'resume={shown(run.folder)}')}"
-    with saying_how_to_go_on(go_on, run.checkpoint.last_path):
+
+    def begun() -> bool:
+        return folder is not None or run.checkpoint.last_path() is not None
+
+    with (
+        saying_how_to_go_on(go_on, run.checkpoint.last_path),
+        leaving_no_trace_of_a_mistake(run.folder, begun),
+    ):
         run.learn(quiet_if_asked)
         run.compare(console, quiet_if_asked)
     console.print(f"\nrun: {shown(run.folder)}", soft_wrap=True, markup=False)

@@ -38,6 +38,7 @@ from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.monitoring import TrainingMonitor
 from refrag_rl.observation import Inputs, inputs_of
+from refrag_rl.page.run_report import RunReport
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
 from refrag_rl.score_caches import ScoreCaches
@@ -79,6 +80,7 @@ class TrainingRun:
         learning: ``None`` for a heuristic.
         comparator: On windows of held-out documents.
         checkpoint: Of the training.
+        report: Writes the run's page.
     """
 
     folder: Path
@@ -86,6 +88,7 @@ class TrainingRun:
     learning: Learning | None
     comparator: Comparator
     checkpoint: Checkpoint
+    report: RunReport
 
     @property
     def learns(self) -> bool:
@@ -152,6 +155,16 @@ class TrainingRun:
         for table in comparison_tables(rows, highlighted):
             console.print()
             console.print(table)
+        # After all else: a page that fails must not cost the comparison.
+        self.report.write(
+            self.folder,
+            self.comparator,
+            selectors,
+            rows,
+            progress_console,
+            highlighted=highlighted,
+            curves=self.folder / TENSORBOARD_FOLDER,
+        )
 
 
 def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
@@ -185,7 +198,8 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
             command="train",
             arguments=[str(each) for each in HydraConfig.get().overrides.task],
         )
-    return TrainingRun(folder, agent, learning, comparator, checkpoint)
+    report = RunReport(refrag.tokenizer, config.report.windows)
+    return TrainingRun(folder, agent, learning, comparator, checkpoint, report)
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from refrag_rl.checkpoint_files import CheckpointFiles, Saved
 from refrag_rl.errors import UserError
 from refrag_rl.random_state import random_state, restore_random_state
 
+_MOST = 2**62
+"""Above any number of steps, tokens or seconds."""
+
 KEEP = 2
 """Checkpoints that are kept where nothing else is said."""
 
@@ -27,11 +30,13 @@ def require_fields(progress: Mapping[str, Any], fields: Mapping[str, type], path
         path: Of the checkpoint.
 
     Raises:
-        UserError: A field is missing or of another type.
+        UserError: A field is missing, of another type, or a number that is none of its kind.
     """
     for name, kind in fields.items():
         kinds = (int, float) if kind is float else (kind,)
-        if not isinstance(progress.get(name), kinds):
+        value = progress.get(name)
+        fits = isinstance(value, kinds) and not isinstance(value, bool)
+        if not fits or (isinstance(value, int | float) and not 0 <= value < _MOST):
             raise UserError(
                 f"{path} cannot be resumed from (its {name} is {progress.get(name)!r}). "
                 "Give the folder of a run that this command made."
@@ -137,7 +142,7 @@ class Checkpoint:
                 raise KeyError(", ".join([*unexpected, *needed][:3]))
             _restore_optimizers(optimizers, _part(saved.tensors, "optimizers."))
             restore_random_state(_part(saved.tensors, "random."))
-        except (ValueError, LookupError, RuntimeError, TypeError) as error:
+        except (ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0][:200]
             raise UserError(
                 f"{saved.path} cannot be resumed from ({reason}). "
@@ -206,7 +211,10 @@ def _restore_optimizers(
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for name, tensor in tensors.items():
         number, index, key = name.split(".", 2)
-        part = cut_like(tensor, parameters[int(number)][int(index)])
+        parameter = parameters[int(number)][int(index)]
+        if tensor.ndim and tensor.shape != parameter.shape:
+            raise ValueError(f"the optimizer's {name} has the shape {tuple(tensor.shape)}")
+        part = cut_like(tensor, parameter)
         states[int(number)].setdefault(int(index), {})[key] = part
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

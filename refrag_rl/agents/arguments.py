@@ -10,14 +10,20 @@ from refrag_rl.errors import UserError
 Choice = TypeVar("Choice", bound=str)
 
 
-def whole_number(name: str, value: object, *, at_least: int) -> int:
+_MOST = 2**40
+"""No number of rewards, windows or passes is larger, and every library can count to it."""
+
+
+def whole_number(name: str, value: object, *, at_least: int, at_most: int = _MOST) -> int:
     """Return ``value`` as an integer.
 
     Raises:
-        UserError: It is no whole number, or below ``at_least``.
+        UserError: It is no whole number, or out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise UserError(f"agent.{name}={value!r}: give a whole number of at least {at_least}")
+    if value > at_most:
+        raise UserError(f"agent.{name}={value!r}: give a whole number of at most {at_most}")
     return value
 
 
@@ -40,6 +46,7 @@ def number(
     inside = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
+        and abs(value) < float("inf")
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)

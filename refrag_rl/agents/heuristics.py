@@ -69,6 +69,17 @@ class Random(Heuristic):
         """Return uniform random numbers."""
         return rng.random(observation["chunk_mask"].shape)
 
+    def inclusion_probabilities(
+        self,
+        observation: Observation,
+        budget: NDArray[np.int64],
+        rng: np.random.Generator,
+        samples: int,
+    ) -> NDArray[np.float64]:
+        """Return the same for all chunks of a row, (B, L); exact, so that nothing is drawn."""
+        held = observation["chunk_mask"].astype(np.float64)
+        return held * (count_picks(observation, budget) / held.sum(-1))[:, None]
+
 
 class PerplexityDescending(Heuristic):
     """Expand the chunks of high perplexity, compress the others (a baseline of the paper)."""

@@ -20,6 +20,7 @@ from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, Selector, VectorView
+from refrag_rl.bounds import LARGEST_SEED
 from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation, inputs_of
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
@@ -96,6 +97,8 @@ class LearningAgent(ABC):
         seed: int,
         device: str,
     ) -> None:
+        if not isinstance(policy or {}, Mapping):
+            raise UserError(f"agent.policy={policy!r}: give options by name, as agent.policy.width")
         self.policy_options = dict(policy or {})
         for name in _OF_THE_ENVIRONMENT:
             if name in self.policy_options:
@@ -125,7 +128,7 @@ class LearningAgent(ABC):
         self.reference_windows = arguments.whole_number(
             "reference_windows", reference_windows, at_least=0
         )
-        self.seed = arguments.whole_number("seed", seed, at_least=0)
+        self.seed = arguments.whole_number("seed", seed, at_least=0, at_most=LARGEST_SEED)
         self.device = _device(device)
         self.selector: PolicySelector | None = None
         if isinstance(self.warm_start, Path):
@@ -149,6 +152,16 @@ class LearningAgent(ABC):
             UserError: Nothing is trained or loaded yet, or for another embedding width.
         """
         return self._trained().select(observation, budget, rng)
+
+    def inclusion_probabilities(
+        self,
+        observation: Observation,
+        budget: NDArray[np.int64],
+        rng: np.random.Generator,
+        samples: int,
+    ) -> NDArray[np.float64]:
+        """Return how likely each chunk is expanded; see ``PolicySelector``."""
+        return self._trained().inclusion_probabilities(observation, budget, rng, samples)
 
     def save(self, directory: str | Path) -> None:
         """Write the policy to a folder; see ``Agent.save``."""
@@ -383,6 +396,13 @@ def _device(device: object) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(str(device))
-    except RuntimeError:
-        raise UserError(f"agent.device={device!r}: give auto, cpu, cuda or cuda:0") from None
+        chosen = torch.device(str(device))
+        usable = chosen.type != "meta"
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+        usable = False
+    if not usable:
+        raise UserError(
+            f"agent.device={device!r} cannot be used here; give auto, cpu, cuda or cuda:0"
+        )
+    return chosen

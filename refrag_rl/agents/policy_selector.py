@@ -15,7 +15,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation, feature
 from refrag_rl.policies.plackett_luce import expanded_from
 from refrag_rl.policies.pointer import PointerPolicy, TensorObservation, as_tensors
-from refrag_rl.policies.selections import greedy
+from refrag_rl.policies.selections import greedy, sample
 from refrag_rl.policies.storage import (
     StoredPolicy,
     check_embedding_size,
@@ -97,11 +97,44 @@ class PolicySelector:
         expanded: NDArray[np.bool_] = self._in_pieces(expand, observation, budget).numpy()
         return expanded
 
+    def inclusion_probabilities(
+        self,
+        observation: Observation,
+        budget: NDArray[np.int64],
+        rng: np.random.Generator,
+        samples: int,
+    ) -> NDArray[np.float64]:
+        """Return how likely each chunk is expanded when the selection is drawn, (B, L).
+
+        Args:
+            observation: Of ``B`` windows.
+            budget: (B,) chunks.
+            rng: Of the draws.
+            samples: Selections that are drawn; the estimate is the share of them with the chunk.
+
+        Raises:
+            UserError: The policy was trained for another embedding width.
+        """
+        device = next(self.policy.parameters()).device
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+
+        def shares(rows: TensorObservation, budgets: Tensor) -> Tensor:
+            order = sample(self.policy, rows, budgets, generator, samples)
+            expanded = expanded_from(order, rows["chunk_mask"].shape[-1])
+            return expanded.view(len(budgets), samples, -1).double().mean(1)
+
+        rows_at_once = max(1, ROWS_AT_ONCE // samples)
+        drawn: NDArray[np.float64] = self._in_pieces(
+            shares, observation, budget, rows_at_once
+        ).numpy()
+        return drawn
+
     def _in_pieces(
         self,
         function: Callable[[TensorObservation, Tensor], Tensor],
         observation: Observation,
         budget: NDArray[np.int64],
+        rows_at_once: int = ROWS_AT_ONCE,
     ) -> Tensor:
         """Return what a function of observation and budgets gives, (B, L), piece by piece."""
         given = observation["chunk_embeddings"].shape[-1]
@@ -113,8 +146,8 @@ class PolicySelector:
         budgets = torch.from_numpy(np.asarray(budget, dtype=np.int64)).to(device)
         pieces = []
         with torch.no_grad():
-            for start in range(0, len(budgets), ROWS_AT_ONCE):
-                rows = slice(start, start + ROWS_AT_ONCE)
+            for start in range(0, len(budgets), rows_at_once):
+                rows = slice(start, start + rows_at_once)
                 piece = {name: tensor[rows] for name, tensor in tensors.items()}
                 pieces.append(function(piece, budgets[rows]).cpu())
         return torch.cat(pieces)

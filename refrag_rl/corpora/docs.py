@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from refrag_rl.corpora.documents import Document
+from refrag_rl.errors import UserError
 
 PACKAGES: dict[str, str] = {
     "accelerate": "accelerate",
@@ -58,8 +59,11 @@ def load(cache_dir: str | os.PathLike[str] | None = None) -> list[Document]:
         Documents in a fixed order, one a module with at least 400 characters of docstrings.
 
     Raises:
+        UserError: ``cache_dir`` is no path.
         ValueError: None of the packages is installed.
     """
+    if not isinstance(cache_dir, str | os.PathLike | None):
+        raise UserError(f"corpus.cache_dir={cache_dir!r}: give a folder, or null.")
     versions = _installed_versions()
     if not versions:
         raise ValueError(

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,13 @@ def load(
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
             such field.
     """
+    require_text("text_field", text_field)
+    require_text("id_field", id_field)
+    if domain is not None:
+        require_text("domain", domain)
     documents: list[Document] = []
     for file in _expand(path):
-        name = file.name.split(".")[0]
+        name = _name(file).split(".")[0]
         for row_id, row_domain, text in _rows(file, text_field, id_field):
             if text.strip():
                 documents.append(Document(row_id, domain or row_domain or name, text))
@@ -62,12 +67,14 @@ def load(
 def _expand(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> Iterator[Path]:
-    patterns: Iterable[str | os.PathLike[str]] = (
-        [path] if isinstance(path, str | os.PathLike) else path
-    )
+    patterns: object = [path] if isinstance(path, str | os.PathLike) else path
+    if not isinstance(patterns, list | tuple):
+        raise UserError(f"corpus.path={path!r}: give a file, a glob, or a list of them.")
     found = False
     for pattern in patterns:
         found = True
+        if not isinstance(pattern, str | os.PathLike):
+            raise UserError(f"corpus.path holds {pattern!r}: give names of files.")
         text = os.path.expanduser(os.fspath(pattern))
         if os.path.isdir(text):
             raise UserError(
@@ -88,10 +95,12 @@ def _rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str
             f"{file}: the kind of file is not known. Allowed endings: {', '.join(_SUFFIXES)}"
         )
     try:
+        if not file.is_file():
+            raise UserError(f"{file}: this is no regular file. Give one that can be read again.")
         if file.stat().st_size == 0:
             raise UserError(f"{file}: the file is empty.")
         if file.name.endswith(_TEXT):
-            yield f"{file.name}", None, _text(file.read_bytes(), str(file))
+            yield _name(file), None, _text(file.read_bytes(), str(file))
         elif file.name.endswith(".parquet"):
             yield from _parquet_rows(file, text_field, id_field)
         else:
@@ -117,7 +126,7 @@ def _json_rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str
                 raise UserError(
                     f"{where}: a JSON object is needed, such as {{{text_field!r}: ...}}"
                 )
-            yield _document(row, where, f"{file.name}:{number}", text_field, id_field)
+            yield _document(row, where, f"{_name(file)}:{number}", text_field, id_field)
 
 
 def _parquet_rows(
@@ -134,16 +143,16 @@ def _parquet_rows(
         if text_field not in columns:
             raise UserError(
                 f"{file}: there is no column {text_field}. Columns: "
-                f"{', '.join(table.schema_arrow.names[:20])}. Choose one with corpus.text_field=..."
+                f"{_few(table.schema_arrow.names)}. Choose one with corpus.text_field=..."
             )
         number = 0
         for batch in table.iter_batches(columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 where = f"{file}, row {number}"
-                yield _document(row, where, f"{file.name}:{number}", text_field, id_field)
-    except pyarrow.ArrowException as error:
-        first_line = str(error).splitlines()[0]
+                yield _document(row, where, f"{_name(file)}:{number}", text_field, id_field)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise UserError(f"{file}: it cannot be read as parquet ({first_line}).") from error
 
 
@@ -152,20 +161,47 @@ def _document(
 ) -> tuple[str, str | None, str]:
     if text_field not in row:
         raise UserError(
-            f"{where}: there is no field {text_field!r}. Fields: {', '.join(list(row)[:20])}. "
+            f"{where}: there is no field {text_field!r}. Fields: {_few(row)}. "
             "Choose one with corpus.text_field=..."
         )
     text = row[text_field]
     if not isinstance(text, str):
         raise UserError(f"{where}: field {text_field!r} is no text but {type(text).__name__}.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: field {text_field!r} holds a lone surrogate.") from error
     domain = row.get("domain")
     row_id = row.get(id_field)
     name = default_id if row_id is None else str(row_id)
+    for field, value in ((text_field, text), (id_field, name), ("domain", domain)):
+        if isinstance(value, str) and not _is_encodable(value):
+            raise UserError(f"{where}: field {field!r} holds a lone surrogate.")
     return name, domain if isinstance(domain, str) else None, text
+
+
+def _few(names: Iterable[str]) -> str:
+    """Return the first names, each cut where it is long."""
+    return ", ".join(name[:40] for name in islice(names, 20))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(file: Path) -> str:
+    """Return a file's name; bytes in it that are no UTF-8 are replaced."""
+    return os.fsencode(file.name).decode("utf-8", "replace")
+
+
+def require_text(key: str, value: object) -> None:
+    """Check an option that is a name.
+
+    Raises:
+        UserError: It is no text, or an empty one.
+    """
+    if not isinstance(value, str) or not value or not _is_encodable(value):
+        raise UserError(f"corpus.{key}={value!r}: give a name.")
 
 
 def _text(data: bytes, where: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.files import require_text
 from refrag_rl.errors import UserError
 
 
@@ -39,6 +40,10 @@ def load(
     Raises:
         UserError: The data set cannot be loaded, or has no such field.
     """
+    for key, value in (("name", name), ("text_field", text_field), ("id_field", id_field)):
+        require_text(key, value)
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise UserError(f"corpus.limit={limit!r}: give 1 or more (rows), or null for all.")
     import datasets
 
     try:

@@ -83,7 +83,7 @@ class RetrievedWindows:
             if value not in allowed:
                 raise UserError(f"windows.{name}={value}: choose one of {', '.join(allowed)}.")
         self._passages = context_length // passage_length
-        if pool < self._passages:
+        if not isinstance(pool, int) or pool < self._passages:
             raise UserError(
                 f"windows.pool={pool}: give at least the {self._passages} passages of a context."
             )

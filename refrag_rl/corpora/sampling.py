@@ -77,6 +77,13 @@ def check_geometry(
     Raises:
         UserError: A length is out of range, or not a multiple of what it must be a multiple of.
     """
+    lengths = {"context_length": context_length, "prompt_length": prompt_length}
+    lengths |= {"output_length": output_length}
+    if passage_length is not None:
+        lengths["passage_length"] = passage_length
+    for name, value in lengths.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserError(f"windows.{name}={value!r}: give a whole number (tokens).")
     if context_length < chunk_size or context_length % chunk_size:
         raise UserError(
             f"windows.context_length={context_length}: it must be a multiple of the chunk size "

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
+from refrag_rl.printable import printable
 
 EXPANDED = "[+]"
 COMPRESSED = "[ ]"
@@ -39,15 +40,3 @@ def render_window(window: Window, expanded: NDArray[np.bool_], budget: int) -> s
         lines.append(prompt)
     lines.append(f"output  {printable(window.output_text)}")
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    r"""Return a text on one line and without characters that steer a terminal.
-
-    Documents are strangers' text: control characters, escape sequences, marks that reverse the
-    direction of writing and lone surrogates are shown as escapes such as ``\x1b``.
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )

@@ -94,6 +94,7 @@ class Comparator:
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
         self._bounds: dict[tuple[str, int], Scores] = {}
         self._compared: dict[tuple[str, int], Scores] = {}
+        self._expanded: dict[tuple[str, int], NDArray[np.bool_]] = {}
 
     def reports(self, selectors: int) -> int:
         """Return how often ``compare`` will report progress, given that many selectors."""
@@ -153,6 +154,15 @@ class Comparator:
             for window, score in zip(self._windows, scores, strict=True)
         ]
 
+    def expanded(self, selector: Selector, position: int) -> NDArray[np.bool_]:
+        """Return what a selector expanded in all windows when it was last compared, (N, L).
+
+        Args:
+            selector: One that was compared.
+            position: Of the budget in ``columns``.
+        """
+        return self._expanded[selector.name, position]
+
     def _domain_names(self) -> list[str]:
         names = sorted(set(self._domains.tolist()))
         return names if len(names) == 1 else [*names, ALL_DOMAINS]
@@ -186,7 +196,12 @@ class Comparator:
         for selector in selectors:
             for position, column in enumerate(self.columns):
                 rng = self._rng(selector, position)
-                parts = [self._selected(selector, column, batch, rng) for batch in self._batches()]
+                parts = []
+                expanded = []
+                for batch in self._batches():
+                    expanded.append(self._picked(selector, column, batch, rng))
+                    parts.append(self.problem.log_perplexity(batch, expanded[-1]))
+                self._expanded[selector.name, position] = np.concatenate(expanded)
                 scores[selector.name, position] = np.concatenate(parts).astype(np.float64)
                 progress(selector.name)
         return scores
@@ -212,16 +227,6 @@ class Comparator:
             selector, self.columns[position], first, self._rng(selector, position)
         )
         return expanded[:count]
-
-    def _selected(
-        self,
-        selector: Selector,
-        column: Column,
-        indices: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> NDArray[np.float32]:
-        expanded = self._picked(selector, column, indices, rng)
-        return self.problem.log_perplexity(indices, expanded)
 
     def _picked(
         self,

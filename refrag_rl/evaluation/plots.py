@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.printable import printable
 
 _MARKERS = "osD^v<>PX*hdp"
 
@@ -36,7 +37,10 @@ def comparison_figure(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> F
     for axis, panel in zip(axes, panels, strict=True):
         _panel(axis, panel, bold)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    legend = figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    for text in legend.get_texts():
+        # A selector may be named after a user's folder.
+        text.set_parse_math(False)
     return figure
 
 
@@ -56,7 +60,7 @@ def _panel(axis: Axes, rows: list[Row], bold: set[str]) -> None:
             [_rate(row) * shift for row in points],
             [row["log_perplexity"] for row in points],
             yerr=[[_below(row) for row in points], [_above(row) for row in points]],
-            label=f"{name}*" if points[0].get("sees_output") else name,
+            label=_label(f"{name}*" if points[0].get("sees_output") else name),
             color=colors.get(name, "black"),
             linewidth=2.5 if name in bold else 1.2,
             elinewidth=0.6,
@@ -75,9 +79,13 @@ def _panel(axis: Axes, rows: list[Row], bold: set[str]) -> None:
     axis.set_xlabel("effective compression rate")
     axis.set_ylabel("log-perplexity (nats per token)")
     # parse_math is off: a domain is a user's text, and a dollar sign in it is no formula.
-    axis.set_title(
-        f"{first['domain']}, {first['windows']} windows (n = {first['count']})", parse_math=False
-    )
+    title = f"{first['domain']}, {first['windows']} windows (n = {first['count']})"
+    axis.set_title(printable(title), parse_math=False)
+
+
+def _label(name: str) -> str:
+    """Return a selector's name for the legend, which would read formulas and hide ``_names``."""
+    return printable(name).replace("$", r"\$").lstrip("_") or "?"
 
 
 def _rate(row: Row) -> float:

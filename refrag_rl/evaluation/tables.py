@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich.table import Table
 from rich.text import Text
 
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.printable import printable
 
 
 def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> list[Table]:
@@ -33,22 +34,36 @@ def comparison_tables(rows: Sequence[Row], highlighted: Iterable[str] = ()) -> l
     return tables
 
 
-def _table(rows: list[Row], bold: set[str]) -> Table:
+def caption(rows: Sequence[Row]) -> str:
+    """Return what the figures of a domain's rows are."""
     first = rows[0]
-    caption = (
+    text = (
         f"{first['count']} windows of {first['documents']} documents; log-perplexity in nats "
         f"per token, lower is better; 95 % intervals bootstrapped over {first['resampled']}; "
         "differences window by window."
     )
     if any(_sees_output(row) for row in rows):
-        caption += " * chose by the output itself: a bound, not a selector."
-    table = _empty_table(f"{first['domain']}, {first['windows']} windows", caption)
+        text += " * chose by the output itself: a bound, not a selector."
+    return text
+
+
+def sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield a title and the rows of each budget, the lowest log-perplexity first."""
+    selections = [row for row in rows if row["selector"] not in REFERENCES]
+    for (rate, budget), group in groupby(selections, key=_column):
+        title = f"rate {rate:.3g}: {budget} expanded"
+        yield title, sorted(group, key=lambda row: row["log_perplexity"])
+
+
+def _table(rows: list[Row], bold: set[str]) -> Table:
+    first = rows[0]
+    table = _empty_table(f"{first['domain']}, {first['windows']} windows", caption(rows))
     table.add_column("log-perplexity", justify="right", no_wrap=True)
     table.add_column("to best heuristic", justify="right", no_wrap=True)
     for row in rows:
         if row["selector"] in REFERENCES:
-            table.add_row(*_cells(row))
-    _add_sections(table, rows, bold, _cells)
+            table.add_row(*map(Text, row_figures(row)))
+    _add_sections(table, rows, bold, row_figures)
     return table
 
 
@@ -62,13 +77,15 @@ def _gap_table(rows: list[Row], bold: set[str]) -> Table:
     table.add_column("raw", justify="right", no_wrap=True)
     table.add_column("split half", justify="right", no_wrap=True)
     selectors = [row for row in rows if not _sees_output(row)]
-    _add_sections(table, selectors, bold, _gap_cells)
+    _add_sections(
+        table, selectors, bold, lambda row: [printable(row["selector"]), *gap_figures(row)]
+    )
     return table
 
 
 def _empty_table(title: str, caption: str) -> Table:
     table = Table(
-        title=Text(title),
+        title=Text(printable(title)),
         caption=Text(caption),
         caption_justify="left",
         title_justify="left",
@@ -84,15 +101,16 @@ def _add_sections(
     table: Table,
     rows: Sequence[Row],
     bold: set[str],
-    cells: Callable[[Row], tuple[Text, ...]],
+    cells: Callable[[Row], Sequence[str]],
 ) -> None:
-    """Add a section for each budget, the lowest log-perplexity first."""
-    selections = [row for row in rows if row["selector"] not in REFERENCES]
-    for (rate, budget), group in groupby(selections, key=_column):
+    """Add a section for each budget."""
+    for title, of_budget in sections(rows):
         table.add_section()
-        table.add_row(Text(f"rate {rate:.3g}: {budget} expanded", style="italic"))
-        for row in sorted(group, key=lambda row: row["log_perplexity"]):
-            table.add_row(*cells(row), style="bold" if row["selector"] in bold else "")
+        table.add_row(Text(title, style="italic"))
+        for row in of_budget:
+            # Text, not str: a selector's name is shown as it is, never read as markup.
+            texts = [Text(cell) for cell in cells(row)]
+            table.add_row(*texts, style="bold" if row["selector"] in bold else "")
 
 
 def _sees_output(row: Row) -> bool:
@@ -106,27 +124,30 @@ def _column(row: Row) -> tuple[float, int]:
     return rate, budget
 
 
-def _cells(row: Row) -> tuple[Text, Text, Text]:
-    # Text, not str: a selector's name is shown as it is, never read as markup.
-    return (
-        Text(row["selector"] + ("*" if _sees_output(row) else "")),
-        Text(_with_interval(row["log_perplexity"], row["ci_low"], row["ci_high"], "")),
-        Text(
-            _with_interval(
-                row["delta_to_best_heuristic"], row["delta_ci_low"], row["delta_ci_high"], "+"
-            )
+def row_figures(row: Row) -> list[str]:
+    """Return name, log-perplexity and difference to the best heuristic, as in a table."""
+    return [
+        printable(row["selector"]) + ("*" if _sees_output(row) else ""),
+        _with_interval(row["log_perplexity"], row["ci_low"], row["ci_high"], ""),
+        _with_interval(
+            row["delta_to_best_heuristic"], row["delta_ci_low"], row["delta_ci_high"], "+"
         ),
-    )
+    ]
 
 
-def _gap_cells(row: Row) -> tuple[Text, Text, Text]:
+def gap_figures(row: Row) -> list[str]:
+    """Return the shares of the gap closed, raw and corrected, as in a table."""
     raw = (row.get("gap_closed"), row.get("gap_closed_low"), row.get("gap_closed_high"))
     corrected = (
         row.get("gap_closed_split_half"),
         row.get("gap_closed_split_half_low"),
         row.get("gap_closed_split_half_high"),
     )
-    return Text(row["selector"]), Text(_share(*raw)), Text(_share(*corrected))
+    return [_share(*raw), _share(*corrected)]
+
+
+def _gap_cells(row: Row) -> list[str]:
+    return [printable(row["selector"]), *gap_figures(row)]
 
 
 def _share(level: float | None, low: float | None, high: float | None) -> str:

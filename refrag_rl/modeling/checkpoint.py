@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from refrag_rl.errors import UserError
+from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.config import EncoderPooling, RefragConfig
 from refrag_rl.modeling.model import RefragForCausalLM
+from refrag_rl.modeling.strangers import require_harmless
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 ENCODER_TOKENIZER = "encoder_tokenizer"
@@ -65,22 +66,34 @@ def load_refrag(
         UserError: The folder is missing, or is no complete checkpoint of this project.
     """
     folder = find_folder("refrag.path", path)
-    _require_refrag_config(folder)
-    if not any(folder.glob("model*.safetensors")):
-        raise _no_checkpoint(folder, "it has no model.safetensors")
+    config = _require_refrag_config(folder)
+    try:
+        require_harmless(folder, config)
+    except (UserError, RecursionError) as error:
+        raise _no_checkpoint(folder, str(error)) from error
     try:
         loaded: Any = RefragForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # transformers raises all kinds on a config that does not fit
         raise _no_checkpoint(
-            folder, f"its weights cannot be read ({_first_line(error)})"
+            folder, f"its weights or its config cannot be read ({_first_line(error)})"
         ) from error
     model, report = loaded
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise _no_checkpoint(folder, f"{len(missing)} of its weights are missing ({missing[0]})")
     tokenizer = _load_tokenizer(folder, folder)
+    known = token_embeddings(model.decoder).num_embeddings
+    if len(tokenizer) > known:
+        raise _no_checkpoint(
+            folder, f"its tokenizer has {len(tokenizer)} tokens, its decoder knows {known}"
+        )
     encoder_tokenizer = None
     if not model.config.shared_tokenizer:
         encoder_tokenizer = _load_tokenizer(folder / ENCODER_TOKENIZER, folder)
@@ -163,7 +176,9 @@ def assemble_refrag(
             cls_token_id=encoder_tokenizer.cls_token_id if shared else None,
             dtype=dtype,
         )
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises all kinds on files that do not fit
         raise UserError(
             f"encoder {str(encoder)!r} or decoder {str(decoder)!r} cannot be loaded "
             f"({_first_line(error)}).\nGive a folder with config.json and model.safetensors, "
@@ -207,7 +222,7 @@ def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokeniz
     """
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(
             f"{role}={str(name)!r}: its tokenizer cannot be loaded ({_first_line(error)}).\n"
             "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
@@ -223,16 +238,17 @@ def cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -
     return all(one[part] == other[part] for part in parts)
 
 
-def _require_refrag_config(folder: Path) -> None:
+def _require_refrag_config(folder: Path) -> dict[str, Any]:
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _no_checkpoint(folder, "it has no config.json") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _no_checkpoint(folder, f"its config.json is no JSON ({error})") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type != RefragConfig.model_type:
         raise _no_checkpoint(folder, f"its config.json is for model_type {model_type!r}")
+    return dict(config)
 
 
 def _load_tokenizer(folder: Path, checkpoint: Path) -> PreTrainedTokenizerBase:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,9 @@ class RefragForCausalLM(PreTrainedModel):
         decoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        self.encoder = AutoModel.from_config(config.encoder) if encoder is None else encoder
+        self.encoder = _from_config(AutoModel, config.encoder) if encoder is None else encoder
         self.decoder = (
-            AutoModelForCausalLM.from_config(config.decoder) if decoder is None else decoder
+            _from_config(AutoModelForCausalLM, config.decoder) if decoder is None else decoder
         )
         # One configuration object each, so that what is saved is what is used.
         config.encoder, config.decoder = self.encoder.config, self.decoder.config
@@ -305,3 +306,8 @@ class RefragForCausalLM(PreTrainedModel):
         embeddings = self.encode_chunks(input_ids[chunk_mask], attention_mask[chunk_mask])
         context = embeddings.new_zeros(*chunk_mask.shape, self.embedding_size)
         return context.index_put((chunk_mask,), embeddings)
+
+
+def _from_config(auto_class: Any, config: Any) -> PreTrainedModel:
+    """Return a model of random weights; code that a config names is not run, nor asked about."""
+    return auto_class.from_config(config, trust_remote_code=False)

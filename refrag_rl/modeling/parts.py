@@ -17,10 +17,12 @@ ModelOrPath = PreTrainedModel | str | os.PathLike[str]
 
 
 def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a model as it is, or load it from a folder or the hub; remote code is never run."""
+    """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it."""
     if isinstance(model, PreTrainedModel):
         return model
-    return auto_class.from_pretrained(model, dtype=dtype, trust_remote_code=False)
+    return auto_class.from_pretrained(
+        model, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    )
 
 
 def first_token(decoder: PreTrainedModel) -> int:

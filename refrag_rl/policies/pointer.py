@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -69,7 +69,9 @@ class PointerConfig:
     output_scale: float = 0.01
 
     def __post_init__(self) -> None:
-        inputs = Inputs(self.features, self.chunk_embeddings)
+        if isinstance(self.features, str) or not isinstance(self.features, Sequence):
+            raise UserError(f"features={self.features!r}: give a list, as in [{self.features}]")
+        inputs = Inputs(tuple(self.features), self.chunk_embeddings)
         object.__setattr__(self, "features", inputs.features)
         if inputs.chunk_embeddings is None:
             raise UserError("policy chunk_embeddings: give encoder or projector")
@@ -86,7 +88,8 @@ class PointerConfig:
             raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
         if self.kernel % 2 == 0:
             raise UserError(f"policy kernel={self.kernel}: give an odd number")
-        if not isinstance(self.output_scale, int | float) or self.output_scale < 0:
+        scale = self.output_scale
+        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
             raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
 
     @classmethod

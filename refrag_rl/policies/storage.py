@@ -24,11 +24,14 @@ from safetensors.torch import save as save_tensors
 from refrag_rl.atomic import replacing, write_text
 from refrag_rl.errors import UserError
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.printable import printable
 
 FORMAT = "refrag-rl-policy"
 VERSION = 1
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
+
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Return the content of a ``policy.json``, its format and version checked."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as JSON ({error}); save the policy again"
         ) from None
@@ -135,9 +138,13 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
             f"{folder}: no policy there; a policy folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
         )
     description = read_description(folder / CONFIG_FILE)
-    policy = PointerPolicy(PointerConfig.from_mapping(description["config"]))
-    check_embedding_size(policy.config.embedding_size, embedding_size, str(folder))
+    try:
+        config = PointerConfig.from_mapping(description["config"])
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
+    check_embedding_size(config.embedding_size, embedding_size, str(folder))
     tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
+    policy = _shaped_like(config, len(tensors), folder)
     wanted = {name: tensor.shape for name, tensor in policy.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if wanted != found:
@@ -146,13 +153,36 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
             f"{folder / WEIGHTS_FILE}: {len(wrong)} tensors do not fit {CONFIG_FILE} "
             f"(first: {wrong[0]}); save the policy again"
         )
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"{folder / WEIGHTS_FILE}: a weight is NaN or infinite; train it again")
+    policy = policy.to_empty(device="cpu")
     policy.load_state_dict(tensors)
+    training = description.get("training")
     return StoredPolicy(
         policy,
-        str(description.get("agent", "pointer")),
-        description.get("training") or {},
+        printable(str(description.get("agent", "pointer")))[:_LONGEST_NAME],
+        training if isinstance(training, dict) else {},
         description.get("refrag"),
     )
+
+
+def _shaped_like(config: PointerConfig, tensors: int, folder: Path) -> PointerPolicy:
+    """Return a policy without weights: what a config asks for takes no memory before it is checked.
+
+    Raises:
+        UserError: The config asks for more layers than there are tensors.
+    """
+    if config.layers > tensors:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: layers={config.layers}, but {WEIGHTS_FILE} beside it holds "
+            f"{tensors} tensors; save the policy again"
+        )
+    try:
+        with torch.device("meta"):
+            return PointerPolicy(config)
+    except (RuntimeError, TypeError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"{folder / CONFIG_FILE}: no policy has this shape ({reason})") from error
 
 
 def check_embedding_size(trained_for: int, given: int | None, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,23 +133,39 @@ def _load_or_make(
 ) -> Any:
     if isinstance(section, str):
         try:
-            return auto_class.from_pretrained(section, dtype=torch.float32, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:160]
+            return auto_class.from_pretrained(
+                section, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            )
+        except Exception as error:  # transformers raises all kinds on files that do not fit
+            reason = _first_line(error)
             raise UserError(
                 f"model.{part}={section} cannot be loaded ({reason}).\n"
                 "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
             ) from error
-    settings = {str(key): value for key, value in dict(section).items()}
-    config = AutoConfig.for_model(
-        str(settings.pop("model_type")),
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **settings,
-    )
-    return auto_class.from_config(config)
+    if not isinstance(section, Mapping) or "model_type" not in section:
+        raise UserError(
+            f"model.{part}={section}: give a folder, a name on the Hugging Face hub, or a "
+            "configuration with its model_type"
+        )
+    own = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    settings = {str(key): value for key, value in section.items()}
+    model_type = str(settings.pop("model_type"))
+    try:
+        config = AutoConfig.for_model(model_type, **{**own, **settings})
+        return auto_class.from_config(config, trust_remote_code=False)
+    except Exception as error:  # each model has its own way to refuse a configuration
+        raise UserError(
+            f"model.{part}: no {model_type} can be made with these settings ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 @torch.no_grad()

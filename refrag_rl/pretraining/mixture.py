@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any, cast
 
 from refrag_rl.corpora import docs, files
@@ -94,6 +95,12 @@ class StageBatches:
 
     def _part(self, number: int, section: PartSection, stage: StageSection) -> Part:
         keys = {str(key): value for key, value in section.windows.items()}
+        fixed = {"corpus", "chunk_size", "count", "seed", "with_texts", "index"} & set(keys)
+        if fixed:
+            raise UserError(
+                f"windows of a part of the mixture: {', '.join(sorted(fixed))} cannot be given; "
+                "they follow from the rest of the config"
+            )
         kind = (
             _KINDS["contiguous"] if section.kind == "reconstruction" else _KINDS.get(section.kind)
         )
@@ -112,6 +119,10 @@ class StageBatches:
             with_texts=self._with_texts,
             seed=self._seed + 1000 * (number + 1),
         )
+        try:
+            signature(kind).bind(self._train, chunk_size=self._chunk_size, **keys)
+        except TypeError as error:
+            raise UserError(f"windows of a {section.kind} part of the mixture: {error}") from error
         source = make(**keys)
         sizes = None
         grows = section.kind == "contiguous"  # others have passages that cannot shrink to a chunk

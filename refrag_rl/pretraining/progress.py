@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from refrag_rl.printable import printable
+
 _LINE_SECONDS = 30.0
 
 
@@ -30,7 +32,7 @@ def show_stages() -> Iterator:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeRemainingColumn(),
         console=console,
     ) as progress:
@@ -73,6 +75,6 @@ class _Lines:
 
 def _text(figures: Mapping[str, float]) -> str:
     return "  ".join(
-        f"{name} {value:.0f}" if value >= 100 else f"{name} {value:.3f}"
+        f"{printable(name)} {value:.0f}" if value >= 100 else f"{printable(name)} {value:.3f}"
         for name, value in figures.items()
     )

@@ -29,6 +29,9 @@ from refrag_rl.pretraining.trainer import Progress, Scalars, StageSettings, run_
 from refrag_rl.pretraining.validation import Validation
 from refrag_rl.training_state import Checkpoint, gather
 
+Batches = Callable[[int, float], Batch]
+"""``(step, progress) -> Batch``."""
+
 STAGES = ("language_modelling", "reconstruction", "continual")
 
 
@@ -49,7 +52,7 @@ class Recipe:
         refrag: The model with its tokenizers.
 
     Raises:
-        UserError: The model cannot be made.
+        UserError: The model or the batches of a stage cannot be made.
     """
 
     def __init__(
@@ -74,12 +77,23 @@ class Recipe:
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
         write_out_attention(self.refrag.model, accelerator.device)
         self._with_texts = not self.refrag.chunk_tokenizer.is_shared
-        self._batches = StageBatches(
+        batches = StageBatches(
             train,
             chunk_size=config.model.chunk_size,
             seed=config.seed,
             with_texts=self._with_texts,
         )
+        make: dict[str, Callable[[Any, int], Batches]] = {
+            "language_modelling": batches.mixture,
+            "reconstruction": batches.reconstruction,
+            "continual": batches.mixture,
+        }
+        # All of them now: what cannot be cut in the last stage is said before the first is trained.
+        self._batches: dict[str, Batches] = {
+            name: make[name](stage, config.seed * len(STAGES) + number)
+            for number, name in enumerate(STAGES)
+            if (stage := getattr(config, name)) is not None and stage.steps
+        }
 
     def run(self) -> RefragForCausalLM:
         """Run all stages in order and return the model, in evaluation mode."""
@@ -87,15 +101,15 @@ class Recipe:
         all_parts = ["encoder", "projector", "decoder"]
         compresses = _compresses(self._config.language_modelling)
         first = all_parts if compresses else ["decoder"]
-        self._run("language_modelling", first, self._batches.mixture)
+        self._run("language_modelling", first)
         section = self._config.model
         from_scratch = section.refrag is None and not isinstance(section.encoder, str)
         begun = compresses or Checkpoint(self._folder / "reconstruction").exists()
         if from_scratch and not begun:
             start_encoder(model)
-        self._run("reconstruction", ["encoder", "projector"], self._batches.reconstruction)
+        self._run("reconstruction", ["encoder", "projector"])
         if not lora.rank:
-            self._run("continual", all_parts, self._batches.mixture)
+            self._run("continual", all_parts)
             return model.eval()
         torch.manual_seed(self._config.seed)
         adapters = Lora(
@@ -105,7 +119,7 @@ class Recipe:
             dropout=lora.dropout,
             target_modules=lora.target_modules,
         )
-        self._run("continual", ["encoder", "projector"], self._batches.mixture, adapters)
+        self._run("continual", ["encoder", "projector"], adapters)
         adapters.merge()
         return model.eval()
 
@@ -122,7 +136,6 @@ class Recipe:
         self,
         name: str,
         trained: Sequence[str],
-        batches_of: Callable[[Any, int], Callable[[int, float], Batch]],
         lora: Lora | None = None,
     ) -> None:
         stage: StageSection | None = getattr(self._config, name)
@@ -158,7 +171,7 @@ class Recipe:
         run_stage(
             model,
             optimizers,
-            batches_of(stage, config.seed * len(STAGES) + STAGES.index(name)),
+            self._batches[name],
             partial(mixed_loss, chunk_tokenizer=self.refrag.chunk_tokenizer),
             accelerator=self._accelerator,
             settings=StageSettings(

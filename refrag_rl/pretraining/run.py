@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -32,8 +33,14 @@ from refrag_rl.pretraining.recipe import STAGES, Recipe
 from refrag_rl.pretraining.settings import PretrainConfig
 from refrag_rl.pretraining.trainer import Progress, Scalars
 from refrag_rl.pretraining.validation import Validation
-from refrag_rl.run_folder import CONFIG_FILE, describe_circumstances
+from refrag_rl.printable import printable
+from refrag_rl.run_folder import (
+    CONFIG_FILE,
+    describe_circumstances,
+    leaving_no_trace_of_a_mistake,
+)
 from refrag_rl.run_lock import LOCK_FILE, hold
+from refrag_rl.saved_runs import read_config, refuse_links
 from refrag_rl.training_state import Checkpoint, require_fields
 
 CHANGEABLE = ("keep", "verbose")
@@ -56,25 +63,29 @@ def run_pretraining(config: DictConfig) -> None:
     keep_large_blocks()
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, PretrainConfig)
-    folder = Path(settings.output)
-    for stage in (settings.language_modelling, settings.reconstruction, settings.continual):
-        if stage is not None:
-            batch_size(stage)
+    folder = Path(settings.output).expanduser()
+    _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
     main = accelerator.is_main_process
     train_documents = load_documents(settings.data, "train")
     validation_documents = load_documents(settings.data, "validation")
     # The main process makes the run's folder and the tokenizer; the others find them.
-    with accelerator.main_process_first():
-        _claim(folder, OmegaConf.to_yaml(config), main=main)
-        tokenizer = decoder_tokenizer(settings, train_documents, folder / "tokenizer")
-    train = TokenizedCorpus(train_documents, tokenizer)
-    validation = TokenizedCorpus(validation_documents, tokenizer)
-    accelerator.print(
-        f"{len(train)} documents, {train.num_tokens / 1e6:.1f}M tokens; "
-        f"{validation.num_tokens / 1e6:.1f}M to validate on"
-    )
     with ExitStack() as open_until_end:
+        with accelerator.main_process_first():
+            new = _claim(folder, OmegaConf.to_yaml(config), main=main)
+            if main and new:
+                open_until_end.enter_context(
+                    leaving_no_trace_of_a_mistake(
+                        folder, lambda: _last_checkpoint(folder) is not None
+                    )
+                )
+            tokenizer = decoder_tokenizer(settings, train_documents, folder / "tokenizer")
+        train = TokenizedCorpus(train_documents, tokenizer)
+        validation = TokenizedCorpus(validation_documents, tokenizer)
+        accelerator.print(
+            f"{len(train)} documents, {train.num_tokens / 1e6:.1f}M tokens; "
+            f"{validation.num_tokens / 1e6:.1f}M to validate on"
+        )
         writer: Scalars = Silent()
         show: Progress = Silent()
         if main:
@@ -139,27 +150,64 @@ def _finish(
     print(f"model: {folder / 'model'}  (use it with refrag.path={folder / 'model'})")
 
 
-def _claim(folder: Path, config: str, *, main: bool) -> None:
+def _check(settings: PretrainConfig) -> None:
+    """Check what the types and ranges of the config do not say, before a folder is made.
+
+    Raises:
+        UserError: Something cannot be used.
+    """
+    if len(settings.betas) != 2 or not all(0 <= beta < 1 for beta in settings.betas):
+        raise UserError(f"betas={settings.betas}: give two numbers from 0 to below 1")
+    for name in STAGES:
+        stage = getattr(settings, name)
+        if stage is None:
+            continue
+        batch_size(stage)
+        ends = stage.expanded_fraction
+        if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1:
+            raise UserError(
+                f"{name}.expanded_fraction={ends}: give the two ends of a range from 0 to 1"
+            )
+        weights = [part.weight for part in stage.parts]
+        if name != "reconstruction" and stage.steps and not sum(weights) > 0:
+            raise UserError(f"{name}.parts: their weights are {weights}; give at least one above 0")
+        rates = (stage.learning_rate, stage.muon_learning_rate)
+        if not all(math.isfinite(rate) for rate in rates):
+            raise UserError(f"{name}: learning rates are {rates}; give finite ones")
+
+
+def _claim(folder: Path, config: str, *, main: bool) -> bool:
     """Make the run's folder, or check that it holds a run with the same config; lock it.
 
     Args:
         folder: Of the run.
         config: Of the run, as YAML.
         main: Whether this is the main process: it holds the lock for all.
+
+    Returns:
+        Whether the run is a new one.
     """
     path = folder / CONFIG_FILE
-    if not path.exists() and folder.exists() and _holds_something(folder):
-        raise UserError(f"output={folder}: the folder is not empty. Give a new one.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        new = not path.exists()
+        if new and folder.exists() and _holds_something(folder):
+            raise UserError(f"output={folder}: the folder is not empty. Give a new one.")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={folder} cannot be used: {error.strerror}") from error
+    refuse_links(folder)
     if main:
         hold(folder)
     if not path.exists():
         write_text(path, config)
-    elif _decisive(path.read_text(encoding="utf-8")) != _decisive(config):
+    elif _decisive(read_config(path)) != _decisive(
+        OmegaConf.to_container(OmegaConf.create(config))
+    ):
         raise UserError(
             f"output={folder}: it holds a run with another config. "
             "Give the same options to go on with it, or another folder."
         )
+    return new
 
 
 def _holds_something(folder: Path) -> bool:
@@ -172,10 +220,10 @@ def _same_command(accelerator: Accelerator) -> str:
     return shlex.join(["python", "-m", "refrag_rl.pretrain", *HydraConfig.get().overrides.task])
 
 
-def _decisive(config: str) -> dict[str, Any]:
-    """Return the settings that decide what a run comes to."""
-    settings = OmegaConf.to_container(OmegaConf.create(config))
-    assert isinstance(settings, dict)
+def _decisive(settings: Any) -> dict[str, Any]:
+    """Return the settings that decide what a run comes to; none where they are no settings."""
+    if not isinstance(settings, dict):
+        return {}
     return {str(key): value for key, value in settings.items() if key not in CHANGEABLE}
 
 
@@ -208,4 +256,4 @@ def _sources(corpus: TokenizedCorpus) -> list[str]:
 
 def _print_figures(figures: Mapping[str, float]) -> None:
     for name, value in figures.items():
-        print(f"  {name:40} {value:.3f} nats per token")
+        print(f"  {printable(name):40} {value:.3f} nats per token")

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from refrag_rl.bounds import LARGEST_SEED, within
+
 
 class Expansion(Enum):
     """Which chunks of a batch stand as tokens."""
@@ -37,17 +39,17 @@ class DataSection:
 class TokenizerSection:
     """Tokenizer of a decoder that is made from scratch."""
 
-    vocabulary_size: int = MISSING
-    share: float = MISSING
+    vocabulary_size: int = within(261)
+    share: float = within(0, 1)
 
 
 @dataclass
 class LoraSection:
     """Low-rank adapters of the decoder."""
 
-    rank: int = 0
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: int = within(0, default=0)
+    alpha: float = within(0, default=16.0)
+    dropout: float = within(0, 1, default=0.0)
     target_modules: Any = "all-linear"
 
 
@@ -55,12 +57,12 @@ class LoraSection:
 class ModelSection:
     """Encoder and decoder."""
 
-    chunk_size: int = MISSING
+    chunk_size: int = within(1)
     refrag: str | None = None
     encoder_pooling: str = MISSING
     induction_start: bool = MISSING
     chunk_reading_start: bool = MISSING
-    embedding_scale: float = MISSING
+    embedding_scale: float = within(0)
     decoder: Any = MISSING
     encoder: Any = MISSING
     lora: LoraSection = field(default_factory=LoraSection)
@@ -71,10 +73,10 @@ class PartSection:
     """One part of a mixture of windows."""
 
     kind: str = MISSING
-    weight: float = MISSING
+    weight: float = within(0)
     expansion: Expansion = Expansion.mixed
-    context_weight: float = 0.0
-    distillation: float = 0.0
+    context_weight: float = within(0, default=0.0)
+    distillation: float = within(0, 1, default=0.0)
     domains: list[str] | None = None
     windows: dict[str, Any] = field(default_factory=dict)
 
@@ -83,15 +85,15 @@ class PartSection:
 class StageSection:
     """One stage."""
 
-    steps: int = MISSING
-    batch_tokens: int | None = None
-    batch_windows: int | None = None
-    accumulate: int = 1
-    warmup: float = MISSING
+    steps: int = within(0)
+    batch_tokens: int | None = within(1, default=None)
+    batch_windows: int | None = within(1, default=None)
+    accumulate: int = within(1, default=1)
+    warmup: float = within(0, 1)
     optimizer: Optimizer = MISSING
-    learning_rate: float = MISSING
-    muon_learning_rate: float = MISSING
-    final_learning_rate: float = MISSING
+    learning_rate: float = within(0)
+    muon_learning_rate: float = within(0)
+    final_learning_rate: float = within(0)
     expanded_fraction: list[float] = field(default_factory=lambda: [0.0, 1.0])
     parts: list[PartSection] = field(default_factory=list)
 
@@ -100,16 +102,16 @@ class StageSection:
 class ReconstructionSection(StageSection):
     """The stage with the decoder frozen."""
 
-    curriculum_stages: int = MISSING
-    min_chunks: int = MISSING
-    max_chunks: int = MISSING
+    curriculum_stages: int = within(1)
+    min_chunks: int = within(1)
+    max_chunks: int = within(1)
 
 
 @dataclass
 class ContinualSection(StageSection):
     """The stage on mixed input."""
 
-    curriculum_stages: int = MISSING
+    curriculum_stages: int = within(1)
 
 
 @dataclass
@@ -122,15 +124,15 @@ class PretrainConfig:
     language_modelling: StageSection | None = None
     reconstruction: ReconstructionSection = field(default_factory=ReconstructionSection)
     continual: ContinualSection = field(default_factory=ContinualSection)
-    weight_decay: float = MISSING
+    weight_decay: float = within(0)
     betas: list[float] = field(default_factory=list)
-    max_gradient_norm: float = MISSING
+    max_gradient_norm: float = within(0)
     bfloat16: bool = MISSING
-    log_every: int = MISSING
-    save_every: int = MISSING
-    keep: int = MISSING
-    validate_every: int = MISSING
-    validation_windows: int = MISSING
-    seed: int = MISSING
+    log_every: int = within(1)
+    save_every: int = within(1)
+    keep: int = within(1)
+    validate_every: int = within(0)
+    validation_windows: int = within(1)
+    seed: int = within(0, LARGEST_SEED)
     output: str = MISSING
     verbose: bool = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def report_of(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the headings of a run's page, joined, and what its reader shows."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    block = re.search(r'id="reader-data">(.*?)</script>', page, re.DOTALL)
+    headings = ", ".join(re.findall(r"<h2[^>]*>(.*?)</h2>", page))
+    return headings, json.loads(block[1]) if block else {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ppo", "grpo"])
 def test_train_then_evaluate_the_run(
@@ -63,6 +73,15 @@ def test_train_then_evaluate_the_run(
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["seed"] == 0
     assert metadata["packages"]["torch"]
+    headings, reader = report_of(folder)
+    assert headings == ("Comparison, Learning curves, Where in the context, Reader, What was run")
+    # Six windows of each domain are fewer than the reader's limit; the trained agent is first.
+    assert len(reader["windows"]) == 12
+    assert reader["selectors"][0] == {"name": agent, "tint": "probability"}
+    for window in reader["windows"]:
+        for choice, count in zip(window["choices"][0], (1, 3), strict=True):
+            assert len(window["sets"][choice["set"]]["expanded"]) == count
+            assert sum(choice["tint"]) == pytest.approx(count, abs=0.01)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert "comparison" in events.Tags()["images"]
@@ -145,6 +164,10 @@ def test_a_heuristic_as_agent_is_only_compared(
     assert not (tmp_path / "run" / "policy").exists()
     rows = rows_of(tmp_path / "run")
     assert [row["selector"] for row in rows].count("recency") == 3 * 2
+    headings, reader = report_of(tmp_path / "run")
+    assert headings == "Comparison, Where in the context, Reader, What was run"
+    assert reader["selectors"][0] == {"name": "recency", "tint": "score"}
+    assert {window["domain"] for window in reader["windows"]} == {"notes", "tales"}
 
 
 @pytest.mark.parametrize("windows", ["contiguous", "retrieved", "recall"])
@@ -162,6 +185,44 @@ def test_evaluate_every_kind_of_window(
     rows = rows_of(tmp_path / "out")
     assert {row["windows"] for row in rows} == {windows}
     assert {row["budget"] for row in rows} == {None, 0, 2, 8}
+    _, reader = report_of(tmp_path / "out")
+    assert len(reader["windows"]) == 8
+    # The reader's likelihoods are those of the table.
+    for position, selector in enumerate(reader["selectors"]):
+        levels = []
+        for window in reader["windows"]:
+            chosen = window["sets"][window["choices"][position][0]["set"]]
+            levels.append(-sum(chosen["log_likelihood"]) / 16)
+        (mean,) = (
+            row["log_perplexity"]
+            for row in rows
+            if (row["selector"], row["domain"]) == (selector["name"], "all")
+        )
+        assert sum(levels) / len(levels) == pytest.approx(mean, abs=1e-3)
+
+
+def test_a_report_without_a_reader_and_one_that_fails(
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = ("selectors=[recency,random]", "rates=[]", "budgets=[2]", "count=4")
+    outcome = in_process("evaluate", *tiny, *cell, "report.windows=0", "output=out")
+    assert outcome.code == 0, outcome.err
+    headings, reader = report_of(tmp_path / "out")
+    assert headings == "Comparison, Where in the context, What was run"
+    assert reader == {}
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("refrag_rl.page.run_report.write_page", fail)
+    outcome = in_process("evaluate", *tiny, *cell, "report.windows=0", "output=full")
+    assert outcome.code == 1
+    assert "disk is full" in outcome.err
+    assert not (tmp_path / "full" / "report.html").exists()
+    assert rows_of(tmp_path / "full") == rows_of(tmp_path / "out")
 
 
 def test_evaluate_with_the_oracle(

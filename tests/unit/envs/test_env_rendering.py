@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from refrag_rl.envs.rendering import printable, render_window
+from refrag_rl.envs.rendering import render_window
+from refrag_rl.printable import printable
 from tests.toy_problem import toy_window
 
 

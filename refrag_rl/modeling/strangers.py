@@ -1,0 +1,89 @@
+"""What is checked of a checkpoint folder before anything in it is used: it may be a stranger's.
+
+transformers follows what a folder's files say: to code (``auto_map``, kernels of the hub), to
+another model (adapters), to weights elsewhere (an index of shards), to pickled weights. A folder of
+this project holds none of these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from refrag_rl.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+
+_REFUSED_FILES = ("adapter_config.json",)
+_REFUSED_KEYS = ("auto_map", "quantization_config", "transformers_weights")
+_ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+
+
+def require_harmless(folder: Path, config: dict[str, Any]) -> None:
+    """Check the files of a checkpoint folder.
+
+    Args:
+        folder: The folder.
+        config: What its ``config.json`` holds.
+
+    Raises:
+        UserError: It leads out of itself, to code, or to more layers than it has tensors; it has no
+            weights in safetensors, or they cannot be read. The message is a reason alone.
+    """
+    for name in _REFUSED_FILES:
+        if (folder / name).exists():
+            raise UserError(f"it holds {name}, which leads to another model")
+    for key, value in _entries(config):
+        if key in _REFUSED_KEYS and value is not None:
+            raise UserError(f"its config.json has {key}, which no checkpoint of this project has")
+        if key.endswith("attn_implementation") and value not in _ATTENTION:
+            raise UserError(f"its config.json asks for the attention {value!r}")
+    files = _weight_files(folder)
+    tensors = sum(_count_tensors(file) for file in files)
+    for key, value in _entries(config):
+        # A model of that many layers is built before its weights are looked for.
+        if key in _LAYERS and not (value is None or (isinstance(value, int) and value <= tensors)):
+            raise UserError(f"its config.json has {key}={value!r}, for {tensors} tensors")
+
+
+def _entries(node: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key), value
+            yield from _entries(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _entries(value)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    index = folder / INDEX
+    if not index.is_file():
+        raise UserError("it has no model.safetensors")
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = [name for name in names if Path(name).name != name]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"its {INDEX} cannot be read ({type(error).__name__})") from error
+    if outside:
+        raise UserError(f"its {INDEX} leads out of the folder, to {outside[0]}")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        raise UserError(f"its {INDEX} names files that are not there ({', '.join(missing[:3])})")
+    return [folder / name for name in sorted(names)]
+
+
+def _count_tensors(file: Path) -> int:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return len(list(tensors.keys()))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"its weights cannot be read ({file.name}: {error})") from error

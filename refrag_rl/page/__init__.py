@@ -1,0 +1,1 @@
+"""Pages and terminal output in which a person reads what a selector does."""
