@@ -61,8 +61,9 @@ def add_hyperparameters(
         step: Training rewards.
     """
     metrics = final_figures(rows, agent)
+    file_writer: Any = writer.file_writer  # None only once it is closed
     for summary in hparams(settings(config), metrics):
-        writer.file_writer.add_summary(summary)
+        file_writer.add_summary(summary)
     for name, value in metrics.items():
         writer.add_scalar(name, value, step)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refrag_rl.agents.heuristics import Heuristic
-from refrag_rl.observation import feature
+from refrag_rl.observation import Inputs, feature
 
 
 class RoundRobin(Heuristic):
@@ -14,6 +14,7 @@ class RoundRobin(Heuristic):
     """
 
     name = "round_robin"
+    inputs = Inputs(("passage_start",))
 
     def __init__(self, backwards: bool = False) -> None:
         self.backwards = backwards

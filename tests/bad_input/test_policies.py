@@ -62,7 +62,6 @@ WEIGHTS: dict[str, Damage] = {
     "renamed": tensors(lambda own: own.update({"../weight": own.pop(min(own))})),
     "wider": first(lambda tensor: torch.cat([tensor, tensor])),
     "flat": first(torch.flatten),
-    "turned": first(lambda tensor: torch.zeros(tensor.shape[::-1])),
     "nan": first(lambda tensor: tensor * float("nan")),
     "infinite": first(lambda tensor: tensor / 0),
 }

@@ -192,13 +192,13 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "given", "allowed"),
     [
-        (("rewards", "repeats=0"), "repeats=0", "1 or more"),
+        (("rewards", "repeats=0"), "repeats=0", "at least 1"),
         (("rewards", "dtypes=[]"), "dtypes=[]", "bfloat16"),
         (("rewards", "dtypes=[float16]"), "float16", "float32"),
         (("rewards", "decoder=x"), "decoder", "choices"),
         (("env", "views=[]"), "views=[]", "sb3"),
         (("env", "views=[double]"), "double", "single, vector, sb3"),
-        (("env", "episodes=0"), "episodes=0", "1 or more"),
+        (("env", "episodes=0"), "episodes=0", "at least 1"),
         (("train", "agents=[]"), "agents=[]", "grpo"),
         (("train", "agents=[grpo,pppo]"), "agent=pppo", "did you mean ppo"),
         (("train", "agents=[recency]"), "recency", "grpo"),

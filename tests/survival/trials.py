@@ -78,7 +78,7 @@ PRETRAINING = (
     "validation_windows=2",
 )
 
-Curves = dict[str, list[tuple[int, float]]]
+Curves = dict[str, list[tuple[object, ...]]]
 
 
 @dataclass
@@ -159,7 +159,10 @@ class Pretraining(Training):
 
 
 def curves(folder: Path) -> Curves:
-    """Return every point of a run's curves but those that are times."""
+    """Return every point of a run's curves but those that are times.
+
+    Figures, texts and hyperparameters are compared byte by byte.
+    """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     points: Curves = {}
@@ -168,8 +171,9 @@ def curves(folder: Path) -> Curves:
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if not value.tag.startswith("time/") and "per_second" not in value.tag:
-                    number = value.tensor.float_val[0]
-                    points.setdefault(value.tag, []).append((event.step, number))
+                    tensor = value.tensor
+                    shown = tensor.float_val or tensor.string_val
+                    points.setdefault(value.tag, []).append((event.step, *shown))
     return {tag: sorted(own) for tag, own in points.items()}
 
 

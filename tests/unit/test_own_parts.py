@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -17,6 +19,7 @@ from refrag_rl.schema import RefragSection
 from refrag_rl.sweeps import sweep_folder
 
 WIDTH = 3
+MODEL: Any = SimpleNamespace(embedding_size=WIDTH, projected_size=WIDTH, fingerprint="any")
 
 
 def save_policy(folder: Path) -> None:
@@ -32,7 +35,7 @@ def test_a_pattern_stands_for_the_folders_with_policies_in_their_order(
         save_policy(Path("sweep") / str(job) / "policy")
     (tmp_path / "sweep" / "multirun.yaml").write_text("seed: 0")
     (tmp_path / "sweep" / "3").mkdir()
-    heuristics, policies = build_selectors(["random", "sweep/*", "sweep/2"], WIDTH)
+    heuristics, policies = build_selectors(["random", "sweep/*", "sweep/2"], MODEL)
     assert [selector.name for selector in heuristics] == ["random"]
     names = [f"ppo sweep/{job}" for job in (0, 2, 10)]
     assert [selector.name for selector in policies] == names
@@ -40,12 +43,12 @@ def test_a_pattern_stands_for_the_folders_with_policies_in_their_order(
 
 def test_a_pattern_without_policies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\*.* matches no folder with a policy"):
-        build_selectors([str(tmp_path / "nothing*")], WIDTH)
+        build_selectors([str(tmp_path / "nothing*")], MODEL)
 
 
 def test_a_folder_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
     save_policy(tmp_path / "run[1]")
-    _, policies = build_selectors([str(tmp_path / "run[1]")], WIDTH)
+    _, policies = build_selectors([str(tmp_path / "run[1]")], MODEL)
     assert len(policies) == 1
 
 
