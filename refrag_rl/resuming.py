@@ -53,16 +53,12 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
     if not isinstance(metadata, dict) or metadata.get("command") != "train":
         raise UserError(f"resume={given} is no run of refrag_rl.train; give a folder that it made")
     _check_safe(saved, folder / CONFIG_FILE)
-    sections = saved if isinstance(saved, dict) else {}
-    missing = [name for name in OPEN_SECTIONS if not isinstance(sections.get(name), dict)]
-    if missing:
-        raise UserError(
-            f"{folder / CONFIG_FILE}: {', '.join(missing)} must be a section with keys; "
-            "give a folder that refrag_rl.train made"
-        )
     try:
         config = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
         OmegaConf.to_container(config, throw_on_missing=True)
+        wrong = [name for name in OPEN_SECTIONS if not isinstance(config[name], DictConfig)]
+        if wrong:
+            raise UserError(f"{', '.join(wrong)} must be a section with keys; give an intact run")
         check_ranges(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
