@@ -56,6 +56,7 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
     try:
         config = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
         OmegaConf.to_container(config, throw_on_missing=True)
+        assert isinstance(config, DictConfig)
         wrong = [name for name in OPEN_SECTIONS if not isinstance(config[name], DictConfig)]
         if wrong:
             raise UserError(f"{', '.join(wrong)} must be a section with keys; give an intact run")
@@ -64,7 +65,6 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
         raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(f"{folder / CONFIG_FILE}: {describe(error)}") from error
-    assert isinstance(config, DictConfig)
     return folder, config
 
 
