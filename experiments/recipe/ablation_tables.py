@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from figures import Figures, below, count_of, signed, table, verdict
+from figures import Figures, below, count_of, share, signed, table, verdict
 
 DOMAINS = ("docs", "books", "math", "wiki")
 ALIGNED = {
@@ -19,8 +19,12 @@ ENCODERS = {
     "minilm": "MiniLM, the same learning rates",
     "minilm_slow": "MiniLM, lower learning rates",
 }
+TARGETS = {
+    "distilled": "half the decoder's own predictions",
+    "undistilled": "the text's tokens only",
+}
 STAGE_2_ENCODERS = {"curriculum-continual": "tiny RoBERTa", "minilm-continual": "MiniLM"}
-CONTINUED = (*STAGE_2, *STAGE_2_ENCODERS)
+CONTINUED = (*STAGE_2, *TARGETS, *STAGE_2_ENCODERS)
 
 
 def table_11(figures: Figures) -> str:
@@ -64,6 +68,11 @@ def table_12(figures: Figures, context: Figures) -> str:
         for output in (16, 512)
     ]
     return "\n\n".join([content, "\n".join(claims), _windows(context, STAGE_2)])
+
+
+def distillation(context: Figures) -> str:
+    """Return the continual stage with and without the decoder's own predictions as targets."""
+    return _windows(context, TARGETS)
 
 
 def minilm(reconstruction: Figures, next_paragraph: Figures) -> str:
@@ -130,9 +139,11 @@ def _windows(context: Figures, names: dict[str, str]) -> str:
                 if (run, domain, kind, "p_0") in context:
                     key = (run, domain, kind, "p_0")
                     gain = signed(context.difference(key, "no_context"))
-                    line.append(f"{context.loss(key):.3f}; {gain}")
+                    gap = context[key]["share_of_full_gain"]
+                    closed = f"; {share(gap)}" if kind == "contiguous" else ""
+                    line.append(f"{context.loss(key):.3f}; {gain}{closed}")
             if len(line) == 4:
                 lines.append(line)
-    head = ["run", "domain", "contiguous, nothing expanded; to no context"]
+    head = ["run", "domain", "contiguous, nothing expanded; to no context; of the gap"]
     head.append("recall, nothing expanded; to no context")
     return table(head, lines) if lines else ""

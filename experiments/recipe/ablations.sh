@@ -4,9 +4,9 @@
 #
 #   DATA=FOLDER experiments/recipe/ablations.sh STEP...
 #
-# Steps, in order: decoder table11 table12 minilm optimizers measure, and minilm_continual before
-# measure if there is time. table12 goes on from table11's run; minilm needs decoder only, optimizers
-# nothing. measure measures the runs that are done, once.
+# Steps, in order: decoder table11 table12 minilm optimizers distillation measure, and minilm_continual
+# before measure if there is time. table12 goes on from table11's run; minilm needs decoder only,
+# optimizers and distillation nothing. measure measures the runs that are done, once.
 # DATA is a folder with books/, math/ and wiki/validation.jsonl.gz (see README.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -21,6 +21,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 steps=${STEPS:-300}                               # of reconstruction
 continual_steps=${CONTINUAL_STEPS:-300}           # of continual pre-training
 optimizer_steps=${OPTIMIZER_STEPS:-300}           # of stage 0, Muon and AdamW
+distillation_steps=${DISTILLATION_STEPS:-200}     # of the continual stage, from the base
 minilm_steps=${MINILM_STEPS:-$steps}              # as many as the encoder it is compared with
 minilm_continual_steps=${MINILM_CONTINUAL_STEPS:-150}
 batch_tokens=${BATCH_TOKENS:-4096}                # decoder positions of a step
@@ -142,6 +143,13 @@ optimizers() { # stage 0 from scratch, the preset's model and mixture
   done
 }
 
+distillation() { # the preset's continual stage as it is, and with the text's own tokens as only targets
+  local from=("model.refrag=$base" model.induction_start=false model.chunk_reading_start=false
+    language_modelling=null reconstruction.steps=0 "continual.steps=$distillation_steps")
+  pretrain distilled "${from[@]}"
+  pretrain undistilled "${from[@]}" continual.parts.{2,3,5,8}.distillation=0
+}
+
 measured() { # script, name of the JSON file, further arguments; runs that are there
   local script=$1 file=$2
   shift 2
@@ -164,7 +172,7 @@ measure() {
   local aligned_runs continued
   mapfile -t aligned_runs < <(models curriculum shuffled full_length minilm minilm_slow)
   mapfile -t continued < <(models with_reconstruction without_reconstruction \
-    curriculum-continual minilm-continual)
+    curriculum-continual minilm-continual distilled undistilled)
   measured reconstruction reconstruction-ablations --chunks 1 8 32 -- "${aligned_runs[@]}"
   measured next_paragraph next_paragraph-ablations "${continued[@]}"
   measured context context-ablations --fractions --kinds contiguous recall -- "${continued[@]}"
