@@ -147,7 +147,7 @@ distillation() { # the preset's continual stage as it is, and with the text's ow
   local from=("model.refrag=$base" model.induction_start=false model.chunk_reading_start=false
     language_modelling=null reconstruction.steps=0 "continual.steps=$distillation_steps")
   pretrain distilled "${from[@]}"
-  pretrain undistilled "${from[@]}" continual.parts.{2,3,5,8}.distillation=0
+  pretrain undistilled "${from[@]}" continual.parts.{0..11}.distillation=0 # all of them
 }
 
 measured() { # script, name of the JSON file, further arguments; runs that are there
@@ -169,13 +169,15 @@ models() { # paths of those of the named runs that are done
 }
 
 measure() {
-  local aligned_runs continued
+  local aligned_runs continued targets
   mapfile -t aligned_runs < <(models curriculum shuffled full_length minilm minilm_slow)
   mapfile -t continued < <(models with_reconstruction without_reconstruction \
-    curriculum-continual minilm-continual distilled undistilled)
+    curriculum-continual minilm-continual)
+  mapfile -t targets < <(models distilled undistilled)
   measured reconstruction reconstruction-ablations --chunks 1 8 32 -- "${aligned_runs[@]}"
   measured next_paragraph next_paragraph-ablations "${continued[@]}"
-  measured context context-ablations --fractions --kinds contiguous recall -- "${continued[@]}"
+  measured context context-ablations --fractions --kinds contiguous recall -- \
+    "${continued[@]}" "${targets[@]}"
 }
 
 for step in "$@"; do
