@@ -3,7 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan documents train evaluate oracle inputs budgets table13 results. `plan` prints the cost
+# Steps: plan corpus train evaluate oracle inputs budgets table13 results. `plan` prints the cost
 # of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,6 +17,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 # Sizes.
 refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
+dtype=${DTYPE:-bfloat16}
 seeds=${SEEDS:-0 1 2 3 4}
 rewards=${REWARDS:-8000}                 # sets scored in each training
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
@@ -64,14 +65,14 @@ declare -A inputs=( # each adds to the one before, up to `lexical`; the rest cha
 )
 input_names='embeddings position prompt statistics lexical passages each_pick projector'
 
-documents() { # docs as a file beside books and math, so that one training reads all three
+corpus() { # docs, books and math as one file
   mkdir -p "$runs"
-  test -s "$runs/docs.jsonl.gz" || "$python" $here/documents.py "$runs/docs.jsonl.gz"
+  test -s "$runs/train.jsonl.gz" || "$python" $here/corpus.py --data "$data" "$runs/train.jsonl.gz"
 }
 
 train() { # agents x seeds
   local name seed
-  documents
+  corpus
   for seed in $seeds; do
     for name in $agents; do
       # shellcheck disable=SC2086 # a list of settings
@@ -88,8 +89,7 @@ train_one() { # name, seed, further arguments
     "$python" -m refrag_rl.train resume="$folder"
   else
     "$python" -m refrag_rl.train output="$folder" seed="$seed" refrag.path="$refrag" \
-      windows=mixed corpus=files \
-      "corpus.path=[$runs/docs.jsonl.gz,$data/books/train.jsonl.gz,$data/math/train.jsonl.gz]" \
+      refrag.dtype="$dtype" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
       'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
       evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
       evaluation.count=1 "evaluation.rates=[$rates]" "$@"
@@ -99,7 +99,8 @@ train_one() { # name, seed, further arguments
 compare() { # folder, domain, kind, further arguments
   local folder=$1 domain=$2 kind=$3
   shift 3
-  if test -s "$folder/comparison.png"; then return; fi
+  local scores=$output/scores/$domain/$kind/${folder##*/}.parquet
+  if test -s "$scores"; then return; fi
   rm -rf "$folder" # of a comparison that was stopped
   local corpus=(corpus=docs corpus.split=test) windows
   test "$domain" = docs ||
@@ -111,8 +112,11 @@ compare() { # folder, domain, kind, further arguments
     recall) windows=(windows=recall) ;;
     *) echo "there is no kind $kind" >&2; exit 2 ;;
   esac
-  "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" seed=0 "count=$count" \
-    "rates=[$rates]" "${corpus[@]}" "${windows[@]}" "$@"
+  "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
+    refrag.dtype="$dtype" report.windows=0 seed=0 "count=$count" "rates=[$rates]" \
+    "${corpus[@]}" "${windows[@]}" "$@"
+  mkdir -p "${scores%/*}"
+  cp "$folder/window_scores.parquet" "$scores"
 }
 
 folders() { # name, seeds: the runs as a list for selectors=
@@ -147,7 +151,7 @@ oracle() {
 
 inputs() {
   local name seed cell
-  documents
+  corpus
   for name in $input_names; do
     for seed in $input_seeds; do
       # shellcheck disable=SC2086 # lists of settings
@@ -162,7 +166,7 @@ inputs() {
 
 budgets() { # the studied agent at one budget each, against the same trained over sampled ones
   local rate seed cell
-  documents
+  corpus
   for rate in ${rates//,/ }; do
     for seed in $seeds; do
       # shellcheck disable=SC2086 # a list of settings
@@ -184,7 +188,7 @@ table13() {
 }
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
-  "$python" $here/results.py "$runs/cells" "$output/results.json" --agents $evaluated --studied "$studied"
+  "$python" $here/results.py "$output/scores" "$output/results.json" --agents $evaluated --studied "$studied"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents
   "$python" $here/figure3.py "$output"
   "$python" $here/tables.py "$output"

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 HEURISTICS, ORACLE = "heuristics", "oracle"
-"""Folders of a cell that hold no policies."""
+"""Files of a cell that hold no policies."""
 
 Scores = NDArray[np.float64]
 
@@ -48,15 +48,14 @@ class Cell:
 
 
 def read_cells(folder: Path) -> list[Cell]:
-    """Return the cells of ``folder/DOMAIN/KIND/WHAT/window_scores.parquet``, by rate.
+    """Return the cells of ``folder/DOMAIN/KIND/WHAT.parquet``, by rate.
 
     Cells without heuristics are left out.
     """
     cells = []
     for path in sorted(folder.glob("*/*")):
         frames = {
-            part.parent.name: _numbered(pd.read_parquet(part))
-            for part in sorted(path.glob("*/window_scores.parquet"))
+            part.stem: _numbered(pd.read_parquet(part)) for part in sorted(path.glob("*.parquet"))
         }
         if HEURISTICS in frames:
             for rate in sorted(frames[HEURISTICS].compression_rate.unique(), reverse=True):

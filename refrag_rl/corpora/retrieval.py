@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 import bm25s
 import numpy as np
@@ -12,6 +13,19 @@ from refrag_rl.corpora.sampling import Span
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 
 _STOP_SHARE = 0.1
+
+
+@lru_cache(maxsize=1)
+def passage_index(corpus: TokenizedCorpus, passage_length: int) -> PassageIndex:
+    """Return the index of a corpus; asked again for the same one, it is not built again.
+
+    Mixtures of windows read one corpus with several retrievers, one after the other.
+
+    Args:
+        corpus: Documents of one split; compared by identity.
+        passage_length: Tokens of a passage.
+    """
+    return PassageIndex(corpus, passage_length)
 
 
 class PassageIndex:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from refrag_rl.corpora.retrieval import PassageIndex
+from refrag_rl.corpora.retrieval import PassageIndex, passage_index
 from refrag_rl.corpora.sampling import Span, SpanSampler, assemble, check_geometry
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import PromptPosition, Window
@@ -95,7 +95,7 @@ class RetrievedWindows:
         self._pool = pool
         self._order = order
         self._sampler = SpanSampler(corpus, prompt_length + output_length)
-        self._index = index if index is not None else PassageIndex(corpus, passage_length)
+        self._index = passage_index(corpus, passage_length) if index is None else index
         self._overlapping = (prompt_length + output_length) // passage_length + 2
         self._count = count
         self._seed = seed

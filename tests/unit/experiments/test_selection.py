@@ -46,7 +46,7 @@ def write(folder: Path, selectors: dict[str, np.ndarray]) -> None:
         for name, values in selectors.items()
         for place, value in enumerate(values)
     ]
-    pd.DataFrame(rows).to_parquet(folder / "window_scores.parquet")
+    pd.DataFrame(rows).to_parquet(folder.with_suffix(".parquet"))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_room_leads_and_shares_of_cells(script, cells):
 
 
 def test_policies_on_other_windows_are_not_compared(script, cells):
-    path = cells / "docs" / "strong" / "grpo" / "window_scores.parquet"
+    path = cells / "docs" / "strong" / "grpo.parquet"
     frame = pd.read_parquet(path)
     frame[frame.window != "w7"].to_parquet(path)
     with pytest.raises(KeyError, match="w7"):
