@@ -37,8 +37,9 @@ def read(folder: Path) -> Curve:
     events.Reload()
     points: dict[int, list[float]] = {}
     for tag in events.Tags()["scalars"]:
-        # ``all`` holds every domain again.
-        if tag.endswith("/delta_to_best_heuristic") and not tag.startswith("comparison/all/"):
+        # Of the validation windows; ``all`` holds every domain again.
+        group, domain = tag.split("/")[:2]
+        if group == "comparison" and domain != "all" and tag.endswith("/delta_to_best_heuristic"):
             for event in events.Scalars(tag):
                 points.setdefault(event.step, []).append(-event.value)
     steps = sorted(points)

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refrag_rl.agents import arguments
-from refrag_rl.agents.demonstrations import warm_start as imitate_oracle
+from refrag_rl.agents import arguments, demonstrations, gains
 from refrag_rl.agents.loading import find_policy
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
@@ -30,8 +29,8 @@ LearningRateSchedule = Literal["constant", "linear"]
 _OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
 """Options of a policy that its user does not choose."""
 
-IMITATION = "imitation"
-"""The ``warm_start`` that is no folder."""
+WARM_STARTS = {"imitation": demonstrations.warm_start, "regression": gains.warm_start}
+"""Those that are no folder: what they train a policy with, before an agent's own learning."""
 
 
 @dataclass
@@ -63,9 +62,9 @@ class LearningAgent(ABC):
         policy: Options of ``PointerConfig`` by name, without ``embedding_size`` and
             ``chunk_embeddings``, which the environment gives; None: the defaults.
         warm_start: What the policy starts from: ``imitation``, some imitation of the oracle that
-            comes first (``refrag_rl.agents.demonstrations``); a run folder or policy folder; or
-            None, nothing.
-        warm_start_rewards: Sets scored by the imitation; they count as training rewards.
+            comes first (``refrag_rl.agents.demonstrations``); ``regression``, the same of gains
+            (``refrag_rl.agents.gains``); a run folder or policy folder; or None, nothing.
+        warm_start_rewards: Sets scored by either; they count as training rewards.
         total_rewards: Selections scored in training, after which it ends.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant``, or ``linear``: falls to zero over the training.
@@ -114,7 +113,7 @@ class LearningAgent(ABC):
         self.warm_start_rewards = arguments.whole_number(
             "warm_start_rewards", warm_start_rewards, at_least=0
         )
-        if self.warm_start == IMITATION and self.warm_start_rewards >= self.total_rewards:
+        if self.warm_start in WARM_STARTS and self.warm_start_rewards >= self.total_rewards:
             raise UserError(
                 f"agent.warm_start_rewards={warm_start_rewards} leaves none of "
                 f"agent.total_rewards={total_rewards} to learn from; give fewer"
@@ -222,8 +221,8 @@ class LearningAgent(ABC):
         """Return the training, where it begins (after its warm start) or where it was kept."""
         progress = monitor.restore(policy, optimizer)
         stop_at_non_finite(optimizer)
-        if not progress and self.warm_start == IMITATION:
-            scored = imitate_oracle(
+        if not progress and isinstance(self.warm_start, str):
+            scored = WARM_STARTS[self.warm_start](
                 policy, problem, self.warm_start_rewards, self.seed, self.max_grad_norm
             )
             if scored >= self.total_rewards:
@@ -380,13 +379,14 @@ class Stopwatch:
 
 
 def _warm_start(given: object) -> str | Path | None:
-    """Return ``IMITATION``, the policy folder that the user named, or None."""
-    if given is None or given == IMITATION:
-        return IMITATION if given else None
+    """Return one of ``WARM_STARTS``, the policy folder that the user named, or None."""
+    if given is None or (isinstance(given, str) and given in WARM_STARTS):
+        return given
     folder = find_policy(given) if isinstance(given, str | Path) else None
     if folder is None:
         raise UserError(
-            f"agent.warm_start={given!r}: give {IMITATION}, null, or a run or policy folder"
+            f"agent.warm_start={given!r}: give {', '.join(WARM_STARTS)}, null, or a run or policy "
+            "folder"
         )
     return folder
 

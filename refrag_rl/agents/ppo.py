@@ -87,7 +87,7 @@ class Ppo(LearningAgent):
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
         warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
-        warm_start_rewards: Sets scored by the imitation that comes first.
+        warm_start_rewards: Sets scored by the imitation or regression that comes first.
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this
             times the mean budget over the number of environments, but no less than the longest

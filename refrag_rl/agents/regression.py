@@ -3,10 +3,10 @@
 1. Per update, ``W`` windows; of each, a random set of fewer chunks than the budget, ``S``, and some
    chunks outside it. What chunk ``j`` gains is the log-perplexity of ``S`` less that of ``S`` and
    ``j``, nats per token, both scored by the frozen decoder.
-2. The policy network's logits are the predictions; the loss is their mean squared error. Selection
-   takes the ``T'`` chunks of largest prediction, as it does for every policy. A policy whose logits
-   are computed anew at each pick is shown ``S`` and predicts the gain beside it: it selects as the
-   greedy oracle would, by predicted gains.
+2. The policy network's logits are the predictions, in units of ``gain_scale`` nats; the loss is
+   their mean squared error. Selection takes the ``T'`` chunks of largest prediction, as it does
+   for every policy. A policy whose logits are computed anew at each pick is shown ``S`` and
+   predicts the gain beside it: it selects as the greedy oracle would, by predicted gains.
 3. Gains are measured beside a random set and not alone, with its size uniform on ``0 .. T' - 1``:
    the prediction is then what a chunk adds on average while the budget fills up (a Shapley value of
    coalitions up to the budget), where gains alone would know neither that chunks repeat each other
@@ -20,86 +20,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from refrag_rl.agents import arguments
+from refrag_rl.agents.gains import (
+    CHUNKS_PER_WINDOW,
+    EPOCHS,
+    GAIN_SCALE,
+    LEARNING_RATE,
+    WINDOWS_PER_UPDATE,
+    measure_gains,
+    regression_loss,
+)
 from refrag_rl.agents.learning import LearningAgent, Stopwatch
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
-from refrag_rl.policies.pointer import PointerPolicy, as_tensors
-
-
-class Gains(NamedTuple):
-    """Measured gains of single chunks.
-
-    Attributes:
-        indices: (W,) windows.
-        budgets: (W,) chunks.
-        bases: (W, L) bool, the sets beside which they were measured.
-        rows: (N,) place in ``indices`` of the window that each gain is of.
-        chunks: (N,) the chunk that it is of.
-        gains: (N,) nats per token.
-        scored: Sets that were scored.
-    """
-
-    indices: NDArray[np.int64]
-    budgets: NDArray[np.int64]
-    bases: NDArray[np.bool_]
-    rows: NDArray[np.int64]
-    chunks: NDArray[np.int64]
-    gains: NDArray[np.float64]
-    scored: int
-
-
-def measure_gains(
-    problem: Problem, windows: int, chunks_per_window: int, rng: np.random.Generator
-) -> Gains:
-    """Draw windows, sets and chunks, and measure what the chunks gain, in one call.
-
-    Args:
-        problem: Windows, and what scores them.
-        windows: ``W``.
-        chunks_per_window: Chunks beside each set, at most: there may be fewer left.
-        rng: The only source of randomness.
-    """
-    indices = problem.sample_indices(windows, rng)
-    budgets = problem.sample_budgets(indices, rng)
-    held = problem.observe(indices, budgets)["chunk_mask"].astype(bool)
-    bases = np.zeros_like(held)
-    rows, chunks = [], []
-    for row in range(len(indices)):
-        shuffled = rng.permutation(np.flatnonzero(held[row]))
-        size = rng.integers(min(budgets[row], len(shuffled)))
-        bases[row, shuffled[:size]] = True
-        beside = shuffled[size : size + chunks_per_window]
-        rows += [row] * len(beside)
-        chunks += beside.tolist()
-    of_gain, chunk = np.array(rows), np.array(chunks)
-    added = bases[of_gain]
-    added[np.arange(len(chunk)), chunk] = True
-    sets = np.concatenate([bases, added])
-    scores = problem.log_perplexity(np.concatenate([indices, indices[of_gain]]), sets)
-    levels, after = np.split(scores.astype(np.float64), [len(indices)])
-    return Gains(indices, budgets, bases, of_gain, chunk, levels[of_gain] - after, len(sets))
-
-
-def regression_loss(policy: PointerPolicy, problem: Problem, measured: Gains) -> Tensor:
-    """Return the mean squared error of the predicted gains, a scalar, squared nats per token."""
-    device = next(policy.parameters()).device
-    observation = as_tensors(problem.observe(measured.indices, measured.budgets), device)
-    observation["expanded"] = torch.from_numpy(measured.bases).to(device)
-    logits = policy(observation, torch.from_numpy(measured.budgets).to(device))
-    predicted = logits[
-        torch.from_numpy(measured.rows).to(device), torch.from_numpy(measured.chunks).to(device)
-    ]
-    gains = torch.from_numpy(measured.gains).to(device).float()
-    return torch.nn.functional.mse_loss(predicted, gains)
 
 
 class Regression(LearningAgent):
@@ -108,11 +46,14 @@ class Regression(LearningAgent):
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
         warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
-        warm_start_rewards: Sets scored by the imitation that comes first.
+        warm_start_rewards: Sets scored by the imitation or regression that comes first.
         total_rewards: Sets scored in training; rounded up to whole updates. One set a window and
             update is scored besides, for the report.
         windows_per_update: ``W``.
         chunks_per_window: Gains measured beside each random set.
+        gain_scale: Unit of the predictions, nats per token. No selection depends on it, but what
+            is drawn from the policy does: a chunk that is expected to gain one unit more is ``e``
+            times as likely. An agent that goes on from this policy starts with these draws.
         epochs: Gradient steps on each update's gains.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant`` or ``linear``.
@@ -134,10 +75,11 @@ class Regression(LearningAgent):
         warm_start: str | None = None,
         warm_start_rewards: int = 1_000,
         total_rewards: int = 4_000,
-        windows_per_update: int = 16,
-        chunks_per_window: int = 7,
-        epochs: int = 2,
-        learning_rate: float = 2e-3,
+        windows_per_update: int = WINDOWS_PER_UPDATE,
+        chunks_per_window: int = CHUNKS_PER_WINDOW,
+        gain_scale: float = GAIN_SCALE,
+        epochs: int = EPOCHS,
+        learning_rate: float = LEARNING_RATE,
         learning_rate_schedule: str = "linear",
         max_grad_norm: float = 1.0,
         reference_windows: int = 16,
@@ -163,6 +105,7 @@ class Regression(LearningAgent):
         self.chunks_per_window = arguments.whole_number(
             "chunks_per_window", chunks_per_window, at_least=1
         )
+        self.gain_scale = arguments.number("gain_scale", gain_scale, above=0)
         self.epochs = arguments.whole_number("epochs", epochs, at_least=1)
 
     def learn(self, env: VectorView, monitor: Monitor) -> None:
@@ -180,11 +123,12 @@ class Regression(LearningAgent):
                 )
                 steps = []
                 for _ in range(self.epochs):
-                    loss = regression_loss(policy, problem, measured)
+                    loss = regression_loss(policy, problem, measured, self.gain_scale)
                     norm = gradient_step(policy, optimizer, loss, self.max_grad_norm)
                     steps.append([float(loss.detach()), float(norm)])
             scalars["policy/loss"], scalars["policy/grad_norm"] = np.mean(steps, axis=0).tolist()
             # Of the predictions made before these gains were seen.
-            unexplained = steps[0][0] / max(float(measured.gains.var()), 1e-12)
+            variance = float(measured.gains.var()) / self.gain_scale**2
+            unexplained = steps[0][0] / max(variance, 1e-12)
             scalars["policy/explained_variance"] = 1 - unexplained
             self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)

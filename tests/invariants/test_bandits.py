@@ -29,7 +29,7 @@ RL = {
 OTHERS = {
     "imitation": lambda: Imitation(total_rewards=150, windows_per_update=1, **SMALL),
     "regression": lambda: Regression(
-        total_rewards=1000, windows_per_update=4, chunks_per_window=4, **SMALL
+        total_rewards=1000, windows_per_update=4, chunks_per_window=4, gain_scale=1.0, **SMALL
     ),
 }
 
@@ -68,6 +68,7 @@ def test_regression_notices_what_is_expanded_where_logits_are_made_anew():
         total_rewards=4000,
         windows_per_update=8,
         chunks_per_window=4,
+        gain_scale=1.0,
         epochs=4,
         **{**SMALL, "policy": policy},
     )

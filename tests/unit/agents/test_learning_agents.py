@@ -226,8 +226,8 @@ def test_an_unknown_selector_lists_the_choices(tmp_path):
         (Reinforce, {"group_size": 0}, "at least 1"),
         (Imitation, {"picks": 0}, "at least 1"),
         (Regression, {"chunks_per_window": 0}, "at least 1"),
-        (Ppo, {"warm_start": "nowhere"}, "give imitation, null, or a run or policy folder"),
-        (Rloo, {"warm_start": 3}, "give imitation, null, or a run or policy folder"),
+        (Ppo, {"warm_start": "nowhere"}, "give imitation, regression, null, or a run"),
+        (Rloo, {"warm_start": 3}, "give imitation, regression, null, or a run"),
         (Rloo, {"warm_start": "imitation", "total_rewards": 900}, "warm_start_rewards=1000 leaves"),
         (Ppo, {"learning_rate_schedule": "cosine"}, "choose from constant, linear"),
         (Ppo, {"reward_timing": "never"}, "choose from terminal, per_step"),
@@ -271,15 +271,16 @@ def test_the_recorder_keeps_only_what_ended():
 WARM_STARTED = sorted(set(AGENTS) - {"imitation"})
 
 
+@pytest.mark.parametrize("start", ["imitation", "regression"])
 @pytest.mark.parametrize("name", WARM_STARTED)
-def test_a_warm_start_by_imitation_counts_and_comes_first(name):
+def test_a_warm_start_counts_and_comes_first(name, start):
     curve = Curve()
-    agent = train(name, curve, warm_start="imitation", warm_start_rewards=300, total_rewards=600)
+    agent = train(name, curve, warm_start=start, warm_start_rewards=300, total_rewards=600)
     assert curve.rows[0][0] > 300
     assert curve.rows[-1][0] >= 600
     assert agent.selector.training["training_rewards"] == curve.rows[-1][0]
     again = Curve()
-    train(name, again, warm_start="imitation", warm_start_rewards=300, total_rewards=600)
+    train(name, again, warm_start=start, warm_start_rewards=300, total_rewards=600)
     np.testing.assert_equal(curve.rows, again.rows)
 
 

@@ -1,0 +1,131 @@
+"""What single chunks gain beside random sets, as examples to learn from.
+
+The measurements and the loss of ``refrag_rl.agents.regression``, which says why; and the warm start
+of other agents by them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from refrag_rl.agents.optimization import gradient_step
+from refrag_rl.agents.selector import Problem
+from refrag_rl.policies.pointer import PointerPolicy, as_tensors
+
+WINDOWS_PER_UPDATE = 16
+CHUNKS_PER_WINDOW = 7
+GAIN_SCALE = 0.05
+EPOCHS = 2
+LEARNING_RATE = 2e-3
+"""What a warm start uses, and the defaults of the agent ``regression``."""
+
+
+class Gains(NamedTuple):
+    """Measured gains of single chunks.
+
+    Attributes:
+        indices: (W,) windows.
+        budgets: (W,) chunks.
+        bases: (W, L) bool, the sets beside which they were measured.
+        rows: (N,) place in ``indices`` of the window that each gain is of.
+        chunks: (N,) the chunk that it is of.
+        gains: (N,) nats per token.
+        scored: Sets that were scored.
+    """
+
+    indices: NDArray[np.int64]
+    budgets: NDArray[np.int64]
+    bases: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    chunks: NDArray[np.int64]
+    gains: NDArray[np.float64]
+    scored: int
+
+
+def measure_gains(
+    problem: Problem, windows: int, chunks_per_window: int, rng: np.random.Generator
+) -> Gains:
+    """Draw windows, sets and chunks, and measure what the chunks gain, in one call.
+
+    Args:
+        problem: Windows, and what scores them.
+        windows: ``W``.
+        chunks_per_window: Chunks beside each set, at most: there may be fewer left.
+        rng: The only source of randomness.
+    """
+    indices = problem.sample_indices(windows, rng)
+    budgets = problem.sample_budgets(indices, rng)
+    held = problem.observe(indices, budgets)["chunk_mask"].astype(bool)
+    bases = np.zeros_like(held)
+    rows, chunks = [], []
+    for row in range(len(indices)):
+        shuffled = rng.permutation(np.flatnonzero(held[row]))
+        size = rng.integers(min(budgets[row], len(shuffled)))
+        bases[row, shuffled[:size]] = True
+        beside = shuffled[size : size + chunks_per_window]
+        rows += [row] * len(beside)
+        chunks += beside.tolist()
+    of_gain, chunk = np.array(rows), np.array(chunks)
+    added = bases[of_gain]
+    added[np.arange(len(chunk)), chunk] = True
+    sets = np.concatenate([bases, added])
+    scores = problem.log_perplexity(np.concatenate([indices, indices[of_gain]]), sets)
+    levels, after = np.split(scores.astype(np.float64), [len(indices)])
+    return Gains(indices, budgets, bases, of_gain, chunk, levels[of_gain] - after, len(sets))
+
+
+def regression_loss(
+    policy: PointerPolicy, problem: Problem, measured: Gains, gain_scale: float
+) -> Tensor:
+    """Return the mean squared error of the predicted gains, a scalar, in ``gain_scale`` squared.
+
+    Args:
+        policy: Predicts with its logits.
+        problem: What the gains were measured on.
+        measured: The gains.
+        gain_scale: Unit of the predictions, nats per token.
+    """
+    device = next(policy.parameters()).device
+    observation = as_tensors(problem.observe(measured.indices, measured.budgets), device)
+    observation["expanded"] = torch.from_numpy(measured.bases).to(device)
+    logits = policy(observation, torch.from_numpy(measured.budgets).to(device))
+    predicted = logits[
+        torch.from_numpy(measured.rows).to(device), torch.from_numpy(measured.chunks).to(device)
+    ]
+    gains = torch.from_numpy(measured.gains).to(device).float()
+    return torch.nn.functional.mse_loss(predicted, gains / gain_scale)
+
+
+def warm_start(
+    policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+) -> int:
+    """Train a policy to predict gains, in place.
+
+    Args:
+        policy: To train.
+        problem: Windows, and what scores them.
+        rewards: Sets to score, at least; whole updates.
+        seed: Same seed, same policy.
+        max_grad_norm: Gradients are scaled down to this norm.
+
+    Returns:
+        The sets scored.
+    """
+    optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
+    scored = update = 0
+    while scored < rewards:
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - scored / rewards)
+        rng = np.random.default_rng([seed, update, 3])
+        measured = measure_gains(problem, WINDOWS_PER_UPDATE, CHUNKS_PER_WINDOW, rng)
+        for _ in range(EPOCHS):
+            loss = regression_loss(policy, problem, measured, GAIN_SCALE)
+            gradient_step(policy, optimizer, loss, max_grad_norm)
+        scored += measured.scored
+        update += 1
+    return scored
