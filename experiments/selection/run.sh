@@ -3,7 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train evaluate oracle inputs budgets table13 results. `plan` prints the cost
+# Steps: plan corpus train train_long evaluate oracle inputs budgets table13 results. `plan` prints the cost
 # of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,31 +18,36 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
 dtype=${DTYPE:-bfloat16}
-seeds=${SEEDS:-0 1 2 3 4}
-rewards=${REWARDS:-8000}                 # sets scored in each training
+seeds=${SEEDS:-0 1 2}                    # of every agent
+rewards=${REWARDS:-4000}                 # sets scored in each training
+long_seeds=${LONG_SEEDS:-0 1 2 3 4}      # of the long training
+long_rewards=${LONG_REWARDS:-16000}      # sets scored in it
+long_warm_rewards=${LONG_WARM_REWARDS:-6000} # of which by the regression that it starts with
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
-validation_count=${VALIDATION_COUNT:-24} # windows of each domain in the curves
-eval_every=${EVAL_EVERY:-1000}           # rewards between two points of the curves
-count=${COUNT:-300}                      # windows of each cell
-oracle_count=${ORACLE_COUNT:-48}         # of which the oracle searches the first
+validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
+eval_every=${EVAL_EVERY:-500}            # rewards between two points of the curves
+long_eval_every=${LONG_EVAL_EVERY:-2000}
+count=${COUNT:-100}                      # windows of each cell
+oracle_count=${ORACLE_COUNT:-24}         # of which the oracle searches the first
+oracle_rates=${ORACLE_RATES:-8,4}        # the dearer, the lower
 swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as dear as its greedy search
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo grpo_best rloo reinforce ppo ppo_per_step imitation regression rloo_warm}
-evaluated=${EVALUATED:-grpo rloo_warm ppo imitation regression} # agents compared in every cell
+agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
+evaluated=${EVALUATED:-long}             # compared in every cell: long, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1 2}
 input_cells=${INPUT_CELLS:-docs/strong docs/recall books/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-60}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
-warm="agent.warm_start=imitation agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
+warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
   [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
   [rloo]="agent=rloo"
-  [rloo_warm]="agent=rloo agent.credit_per_chunk=true $warm"
+  [rloo_warm]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
   [reinforce]="agent=reinforce"
   [ppo]="agent=ppo"
   [ppo_per_step]="agent=ppo env.reward_timing=per_step"
@@ -81,6 +86,16 @@ train() { # agents x seeds
   done
 }
 
+train_long() { # the same as rloo_warm, with more rewards: what the cells compare
+  local seed
+  corpus
+  for seed in $long_seeds; do
+    # shellcheck disable=SC2086 # a list of settings
+    train_one "long-$seed" "$seed" ${settings[rloo_warm]} agent.total_rewards="$long_rewards" \
+      agent.warm_start_rewards="$long_warm_rewards" evaluation.eval_every="$long_eval_every"
+  done
+}
+
 train_one() { # name, seed, further arguments
   local folder=$runs/train/$1 seed=$2
   shift 2
@@ -92,7 +107,7 @@ train_one() { # name, seed, further arguments
       refrag.dtype="$dtype" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
       'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
       evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
-      evaluation.count=1 "evaluation.rates=[$rates]" "$@"
+      evaluation.count=1 "evaluation.rates=[$rates]" report.windows=0 "$@"
   fi
 }
 
@@ -119,6 +134,10 @@ compare() { # folder, domain, kind, further arguments
   cp "$folder/window_scores.parquet" "$scores"
 }
 
+seeds_of() { # name of a training
+  if test "$1" = long; then echo "$long_seeds"; else echo "$seeds"; fi
+}
+
 folders() { # name, seeds: the runs as a list for selectors=
   local name=$1 seed list=()
   for seed in $2; do list+=("$runs/train/$name-$seed"); done
@@ -133,7 +152,7 @@ evaluate() {
       compare "$runs/cells/$domain/$kind/heuristics" "$domain" "$kind"
       for name in $evaluated; do
         compare "$runs/cells/$domain/$kind/$name" "$domain" "$kind" \
-          "selectors=$(folders "$name" "$seeds")"
+          "selectors=$(folders "$name" "$(seeds_of "$name")")"
       done
     done
   done
@@ -144,7 +163,7 @@ oracle() {
   for domain in $domains; do
     for kind in $kinds; do
       compare "$runs/cells/$domain/$kind/oracle" "$domain" "$kind" 'selectors=[random]' \
-        oracle="$swap_rounds" count="$oracle_count"
+        oracle="$swap_rounds" count="$oracle_count" "rates=[$oracle_rates]"
     done
   done
 }
@@ -181,7 +200,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $seeds; do policies+=("$runs/train/$studied-$seed"); done
+  for seed in $long_seeds; do policies+=("$runs/train/long-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
@@ -207,6 +226,7 @@ plan() {
 all() {
   plan
   train
+  train_long
   evaluate
   oracle
   inputs
