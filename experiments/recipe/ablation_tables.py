@@ -19,12 +19,8 @@ ENCODERS = {
     "minilm": "MiniLM, the same learning rates",
     "minilm_slow": "MiniLM, lower learning rates",
 }
-TARGETS = {
-    "distilled": "half the decoder's own predictions",
-    "undistilled": "the text's tokens only",
-}
 STAGE_2_ENCODERS = {"curriculum-continual": "tiny RoBERTa", "minilm-continual": "MiniLM"}
-CONTINUED = (*STAGE_2, *TARGETS, *STAGE_2_ENCODERS)
+CONTINUED = (*STAGE_2, *STAGE_2_ENCODERS)
 
 
 def table_11(figures: Figures) -> str:
@@ -68,11 +64,6 @@ def table_12(figures: Figures, context: Figures) -> str:
         for output in (16, 512)
     ]
     return "\n\n".join([content, "\n".join(claims), _windows(context, STAGE_2)])
-
-
-def distillation(context: Figures) -> str:
-    """Return the continual stage with and without the decoder's own predictions as targets."""
-    return _windows(context, TARGETS)
 
 
 def minilm(reconstruction: Figures, next_paragraph: Figures) -> str:

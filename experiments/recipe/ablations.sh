@@ -6,7 +6,8 @@
 #
 # Steps, in order: decoder table11 table12 minilm optimizers distillation measure, and minilm_continual
 # before measure if there is time. table12 goes on from table11's run; minilm needs decoder only,
-# optimizers and distillation nothing. measure measures the runs that are done, once.
+# optimizers and distillation nothing. measure measures the runs of the
+# tables that are done, once; distillation's figures are those of its validation.
 # DATA is a folder with books/, math/ and wiki/validation.jsonl.gz (see README.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -169,15 +170,13 @@ models() { # paths of those of the named runs that are done
 }
 
 measure() {
-  local aligned_runs continued targets
+  local aligned_runs continued
   mapfile -t aligned_runs < <(models curriculum shuffled full_length minilm minilm_slow)
   mapfile -t continued < <(models with_reconstruction without_reconstruction \
     curriculum-continual minilm-continual)
-  mapfile -t targets < <(models distilled undistilled)
   measured reconstruction reconstruction-ablations --chunks 1 8 32 -- "${aligned_runs[@]}"
   measured next_paragraph next_paragraph-ablations "${continued[@]}"
-  measured context context-ablations --fractions --kinds contiguous recall -- \
-    "${continued[@]}" "${targets[@]}"
+  measured context context-ablations --fractions --kinds contiguous recall -- "${continued[@]}"
 }
 
 for step in "$@"; do

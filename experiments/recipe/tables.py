@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from ablation_tables import CONTINUED, distillation, minilm, table_11, table_12
+from ablation_tables import CONTINUED, minilm, table_11, table_12
 from figures import (
     CONTEXT,
     NEXT_PARAGRAPH,
@@ -51,7 +51,6 @@ def main() -> None:
         "reconstruction": lambda: reconstructed(reconstruction),
         "table-11": lambda: table_11(reconstruction),
         "table-12": lambda: table_12(next_paragraph, context),
-        "distillation": lambda: distillation(context),
         "minilm": lambda: minilm(reconstruction, next_paragraph),
     }
     readme = HERE / "README.md"
