@@ -9,7 +9,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ def load(
     text_field: str = "text",
     id_field: str = "id",
     domain: str | None = None,
-) -> list[Document]:
-    """Read documents from files.
+) -> Iterator[Document]:
+    """Read documents from files, one after the other.
 
     A text file is one document, a line of JSON lines or a row of parquet is one document.
 
@@ -41,9 +40,9 @@ def load(
         domain: Domain of all documents. Default: a row's ``domain`` field, else the file's name
             without its endings.
 
-    Returns:
+    Yields:
         Documents in the order of the files; empty texts are left out. Where ids repeat, later
-        documents get a number behind theirs.
+        documents get a number behind theirs: the second of ``a`` becomes ``a#2``.
 
     Raises:
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
@@ -53,15 +52,17 @@ def load(
     require_text("id_field", id_field)
     if domain is not None:
         require_text("domain", domain)
-    documents: list[Document] = []
+    seen: Counter[str] = Counter()
     for file in _expand(path):
         name = _name(file).split(".")[0]
         for row_id, row_domain, text in _rows(file, text_field, id_field):
             if text.strip():
-                documents.append(Document(row_id, domain or row_domain or name, text))
-    if not documents:
+                seen[row_id] += 1
+                number = seen[row_id]
+                name_apart = row_id if number == 1 else f"{row_id}#{number}"
+                yield Document(name_apart, domain or row_domain or name, text)
+    if not seen:
         raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
-    return _tell_apart(documents)
 
 
 def _expand(
@@ -212,15 +213,3 @@ def _text(data: bytes, where: str) -> str:
     if "\0" in text:
         raise UserError(f"{where}: this is not text, it holds a zero byte.")
     return text
-
-
-def _tell_apart(documents: list[Document]) -> list[Document]:
-    """Give documents of the same id different ones: the second of ``a`` becomes ``a#2``."""
-    seen: Counter[str] = Counter()
-    apart = []
-    for document in documents:
-        seen[document.id] += 1
-        number = seen[document.id]
-        name = document.id if number == 1 else f"{document.id}#{number}"
-        apart.append(replace(document, id=name))
-    return apart

@@ -43,7 +43,7 @@ from refrag_rl.run_lock import LOCK_FILE, hold
 from refrag_rl.saved_runs import read_config, refuse_links
 from refrag_rl.training_state import Checkpoint, require_fields
 
-CHANGEABLE = ("keep", "verbose")
+CHANGEABLE = ("in_memory_mb", "keep", "verbose")
 """Settings that a run may be gone on with changed."""
 
 
@@ -67,8 +67,9 @@ def run_pretraining(config: DictConfig) -> None:
     _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
     main = accelerator.is_main_process
-    train_documents = load_documents(settings.data, "train")
-    validation_documents = load_documents(settings.data, "validation")
+    in_memory_mb = settings.in_memory_mb
+    train_documents = load_documents(settings.data, "train", in_memory_mb)
+    validation_documents = load_documents(settings.data, "validation", in_memory_mb)
     # The main process makes the run's folder and the tokenizer; the others find them.
     with ExitStack() as open_until_end:
         with accelerator.main_process_first():
