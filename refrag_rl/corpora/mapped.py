@@ -39,7 +39,7 @@ class MappedTable:
     def __init__(self, schema: pa.Schema, rows: Iterable[tuple[Value, ...]]) -> None:
         with tempfile.TemporaryFile() as file:
             try:
-                with pa.ipc.new_file(pa.PythonFile(file), schema) as writer:
+                with pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
                     for batch in _batches(schema, rows):
                         writer.write_batch(batch)
                 file.flush()
