@@ -18,6 +18,7 @@ from refrag_rl.errors import UserError
 
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TEXT = (".txt", ".md", ".rst", ".tex", ".text")
+_PARQUET_ROWS = 256
 _SUFFIXES = (*_TEXT, *_JSONL, ".parquet")
 
 
@@ -137,7 +138,8 @@ def _parquet_rows(
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(file)
+        # Buffered, a column is read in pieces and not whole.
+        table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
         columns = [
             name for name in (text_field, id_field, "domain") if name in table.schema_arrow.names
         ]
@@ -147,7 +149,7 @@ def _parquet_rows(
                 f"{_few(table.schema_arrow.names)}. Choose one with corpus.text_field=..."
             )
         number = 0
-        for batch in table.iter_batches(columns=columns):
+        for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 where = f"{file}, row {number}"

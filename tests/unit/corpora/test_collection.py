@@ -102,9 +102,10 @@ def test_no_file_is_left_also_where_reading_fails(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b", 0))
-    with pytest.raises(FullDiskError, match=r"(?s)temporary folder .* TMPDIR"):
-        collect(make_documents(2), 0)
+    with Path("/dev/full").open("w+b", 0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        with pytest.raises(FullDiskError, match=r"(?s)temporary folder .* TMPDIR"):
+            collect(make_documents(2), 0)
 
 
 @pytest.mark.parametrize("limit", [-1, "much", None, True, float("nan")])
@@ -124,9 +125,8 @@ def test_an_index_of_a_large_corpus_holds_a_part_of_it_and_says_so(
         with pytest.warns(UserWarning, match=f"searches {limit} of {len(whole)} passages"):
             parts.append(PassageIndex(corpus, 16))
     assert len(parts[0]) == limit
-    places = [
-        [(each.document.id, each.start) for each in map(p.passage, range(limit))] for p in parts
-    ]
+    passages = [[part.passage(number) for number in range(limit)] for part in parts]
+    places = [[(each.document.id, each.start) for each in found] for found in passages]
     assert places[0] == places[1] and len(set(places[0])) == limit
     span = parts[0].passage(limit // 2)
     assert (span, True) in [(found, score > 0) for found, score in parts[0].search(span.ids(), 3)]
