@@ -19,7 +19,7 @@ from transformers.utils import logging
 from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.atomic import write_text
 from refrag_rl.corpora.tokenized import TokenizedCorpus
-from refrag_rl.errors import UserError
+from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.going_on import saying_how_to_go_on
 from refrag_rl.modeling.checkpoint import save_refrag
@@ -106,7 +106,12 @@ def run_pretraining(config: DictConfig) -> None:
             writer=writer,
             show=show,
         )
-        recipe.run()
+        try:
+            recipe.run()
+        except StoppedError:
+            # Of all processes, after the same step: none waits for another at its end.
+            accelerator.end_training()
+            raise
         if main:
             _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
     accelerator.end_training()
