@@ -26,7 +26,8 @@ from transformers.utils import logging
 
 from refrag_rl.agents.selector import Selector
 from refrag_rl.commands import describe
-from refrag_rl.corpora.documents import SPLITS, Document, Split, select_split
+from refrag_rl.corpora.collection import IN_MEMORY_MB, collect, select_split
+from refrag_rl.corpora.documents import SPLITS, Document, Split
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
@@ -116,7 +117,7 @@ def _quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_documents(section: DictConfig) -> list[Document]:
+def load_documents(section: DictConfig) -> Sequence[Document]:
     """Read the documents that ``corpus`` of the config names, of all splits.
 
     Raises:
@@ -124,7 +125,8 @@ def load_documents(section: DictConfig) -> list[Document]:
     """
     options = _plain(section)
     _require_split(options.pop("split", "test"))
-    return list(_make("corpus", options))
+    in_memory_mb = options.pop("in_memory_mb", IN_MEMORY_MB)
+    return collect(_make("corpus", options), in_memory_mb)
 
 
 def evaluation_split(section: DictConfig, *, learns: bool) -> Split:

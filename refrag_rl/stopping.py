@@ -15,9 +15,12 @@ from typing import Any
 
 from refrag_rl.errors import StoppedError
 
-_NOTE = b"\nstopping after this step; Ctrl-C again stops at once, at the last checkpoint\n"
+_NOTE = "\nstopping after this step"
+_NOTE_ALONE = "; Ctrl-C again stops at once, at the last checkpoint"
 
 _received: int | None = None
+_stopped = False
+"""Whether a step was the last because of a signal: the process is about to end."""
 
 
 def received() -> int | None:
@@ -27,10 +30,17 @@ def received() -> int | None:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Let SIGTERM raise ``StoppedError``, as SIGINT raises ``KeyboardInterrupt``."""
+    """Let SIGTERM raise ``StoppedError``, as SIGINT raises ``KeyboardInterrupt``.
+
+    After a step that was the last because of a signal, SIGTERM changes nothing: a launcher of
+    several processes sends it to the others when the first of them has ended.
+    """
+    global _stopped
+    _stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(number, "terminated")
+        if not _stopped:
+            raise StoppedError(number, "terminated")
 
     with _handlers({signal.SIGTERM: stop}):
         yield
@@ -40,24 +50,28 @@ def stopping_at_once() -> Iterator[None]:
 def stopping_after_the_step() -> Iterator[None]:
     """Keep the first SIGINT or SIGTERM for ``received``; a second Ctrl-C stops at once.
 
-    A second SIGTERM does not: a launcher of several processes sends one after the Ctrl-C that
-    they all have received already.
+    A second SIGTERM does not, and in one of several processes a second Ctrl-C does not either:
+    their launcher passes on the signal that they all have received from the terminal already, and
+    one that stopped at once would leave the others waiting for it.
 
     Raises:
-        KeyboardInterrupt: At the second Ctrl-C.
+        KeyboardInterrupt: At the second Ctrl-C of a process that runs alone.
         StoppedError: At the end, if a signal came and nothing has stopped for it.
     """
-    global _received
+    global _received, _stopped
+    # As torch's and accelerate's launchers set it.
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    note = f"{_NOTE}{_NOTE_ALONE if alone else ''}\n".encode()
 
     def stop(number: int, frame: FrameType | None) -> None:
         global _received
         if _received is not None:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and alone:
                 raise KeyboardInterrupt
             return
         _received = number
         # Not print: it may have been in the midst of a print.
-        os.write(2, _NOTE)
+        os.write(2, note)
 
     _received = None
     try:
@@ -65,6 +79,9 @@ def stopping_after_the_step() -> Iterator[None]:
             yield
         if _received is not None:
             raise StoppedError(_received)
+    except StoppedError:
+        _stopped = True
+        raise
     finally:
         _received = None
 

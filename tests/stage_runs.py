@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -114,8 +115,11 @@ def train(
     return model, losses.values
 
 
-def launch(module: str, *arguments: object, processes: int, folder: Path) -> None:
-    """Run a module in several processes on the CPU, by accelerate's launcher."""
+def start(module: str, *arguments: object, processes: int, folder: Path) -> subprocess.Popen[str]:
+    """Start a module in several processes on the CPU, by accelerate's launcher.
+
+    They are a process group of their own, as what is started in a terminal.
+    """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
     command += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", module]
@@ -126,16 +130,26 @@ def launch(module: str, *arguments: object, processes: int, folder: Path) -> Non
         "CUDA_VISIBLE_DEVICES": "",
     }
     environment.pop("HYDRA_FULL_ERROR", None)
-    outcome = subprocess.run(
+    return subprocess.Popen(
         [*command, *map(str, arguments)],
         cwd=folder,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=1800,
-        check=False,
+        start_new_session=True,
     )
-    assert outcome.returncode == 0, outcome.stderr
+
+
+def launch(module: str, *arguments: object, processes: int, folder: Path) -> None:
+    """Run a module in several processes to their end."""
+    process = start(module, *arguments, processes=processes, folder=folder)
+    try:
+        _, errors = process.communicate(timeout=1800)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, errors
 
 
 def train_in_processes(

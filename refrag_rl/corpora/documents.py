@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -47,10 +46,3 @@ def split_of(document_id: str) -> Split:
     if percent < _VALIDATION_PERCENT + _TEST_PERCENT:
         return "test"
     return "train"
-
-
-def select_split(documents: Iterable[Document], split: Split) -> list[Document]:
-    """Keep the documents of one split; ``"all"`` keeps every document."""
-    if split == "all":
-        return list(documents)
-    return [document for document in documents if split_of(document.id) == split]

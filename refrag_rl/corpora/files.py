@@ -9,7 +9,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from refrag_rl.errors import UserError
 
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TEXT = (".txt", ".md", ".rst", ".tex", ".text")
+_PARQUET_ROWS = 256
 _SUFFIXES = (*_TEXT, *_JSONL, ".parquet")
 
 
@@ -28,8 +28,8 @@ def load(
     text_field: str = "text",
     id_field: str = "id",
     domain: str | None = None,
-) -> list[Document]:
-    """Read documents from files.
+) -> Iterator[Document]:
+    """Read documents from files, one after the other.
 
     A text file is one document, a line of JSON lines or a row of parquet is one document.
 
@@ -41,9 +41,9 @@ def load(
         domain: Domain of all documents. Default: a row's ``domain`` field, else the file's name
             without its endings.
 
-    Returns:
+    Yields:
         Documents in the order of the files; empty texts are left out. Where ids repeat, later
-        documents get a number behind theirs.
+        documents get a number behind theirs: the second of ``a`` becomes ``a#2``.
 
     Raises:
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
@@ -53,15 +53,17 @@ def load(
     require_text("id_field", id_field)
     if domain is not None:
         require_text("domain", domain)
-    documents: list[Document] = []
+    seen: Counter[str] = Counter()
     for file in _expand(path):
         name = _name(file).split(".")[0]
         for row_id, row_domain, text in _rows(file, text_field, id_field):
             if text.strip():
-                documents.append(Document(row_id, domain or row_domain or name, text))
-    if not documents:
+                seen[row_id] += 1
+                number = seen[row_id]
+                name_apart = row_id if number == 1 else f"{row_id}#{number}"
+                yield Document(name_apart, domain or row_domain or name, text)
+    if not seen:
         raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
-    return _tell_apart(documents)
 
 
 def _expand(
@@ -136,7 +138,8 @@ def _parquet_rows(
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(file)
+        # Buffered, a column is read in pieces and not whole.
+        table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
         columns = [
             name for name in (text_field, id_field, "domain") if name in table.schema_arrow.names
         ]
@@ -146,7 +149,7 @@ def _parquet_rows(
                 f"{_few(table.schema_arrow.names)}. Choose one with corpus.text_field=..."
             )
         number = 0
-        for batch in table.iter_batches(columns=columns):
+        for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 where = f"{file}, row {number}"
@@ -212,15 +215,3 @@ def _text(data: bytes, where: str) -> str:
     if "\0" in text:
         raise UserError(f"{where}: this is not text, it holds a zero byte.")
     return text
-
-
-def _tell_apart(documents: list[Document]) -> list[Document]:
-    """Give documents of the same id different ones: the second of ``a`` becomes ``a#2``."""
-    seen: Counter[str] = Counter()
-    apart = []
-    for document in documents:
-        seen[document.id] += 1
-        number = seen[document.id]
-        name = document.id if number == 1 else f"{document.id}#{number}"
-        apart.append(replace(document, id=name))
-    return apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from refrag_rl.corpora.documents import Document
@@ -20,7 +21,7 @@ def load(
     domain: str | None = None,
     streaming: bool = False,
     limit: int | None = None,
-) -> list[Document]:
+) -> Iterator[Document]:
     """Read documents with ``datasets.load_dataset``; code of a data set is never run.
 
     Args:
@@ -34,7 +35,7 @@ def load(
         streaming: Read while downloading, instead of downloading all of it first.
         limit: Rows to read, at most.
 
-    Returns:
+    Yields:
         Documents in the order of the data set; empty texts are left out.
 
     Raises:
@@ -64,14 +65,14 @@ def load(
             f"Fields: {', '.join(columns[:20])}. Choose one with corpus.text_field=..."
         )
     short = domain or name.rstrip("/").rsplit("/", 1)[-1]
-    documents = []
+    found = False
     for number, row in enumerate(rows):
         if limit is not None and number >= limit:
             break
         text = row[text_field]
         if isinstance(text, str) and text.strip():
             row_id = str(row[id_field]) if id_field in columns else str(number)
-            documents.append(Document(f"{name}/{row_id}", short, text))
-    if not documents:
+            found = True
+            yield Document(f"{name}/{row_id}", short, text)
+    if not found:
         raise UserError(f"corpus.name={name}: no row has text in the field {text_field!r}.")
-    return documents

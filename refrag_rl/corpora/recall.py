@@ -73,9 +73,9 @@ class RecallWindows:
         self._prompt_position: PromptPosition = prompt_position
         self._source = SpanSampler(corpus, passage_length)
         self._distractors = {
-            domain: SpanSampler(corpus.of_domain(domain), passage_length)
+            domain: SpanSampler(part, passage_length)
             for domain in corpus.domains
-            if any(len(d) >= passage_length for d in corpus if d.domain == domain)
+            if ((part := corpus.of_domain(domain)).lengths >= passage_length).any()
         }
         self._freedom = passage_length - prompt_length - output_length
         self._count = count
@@ -121,7 +121,7 @@ class RecallWindows:
         for _ in range(_TRIES):
             passage = sampler.draw(rng)
             if (
-                passage.document is not source.document
+                passage.document != source.document
                 or passage.stop <= source.start
                 or source.stop <= passage.start
             ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from functools import lru_cache
 
 import bm25s
@@ -13,6 +14,9 @@ from refrag_rl.corpora.sampling import Span
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 
 _STOP_SHARE = 0.1
+
+LARGEST = 16_000_000
+"""Tokens that are searched, at most."""
 
 
 @lru_cache(maxsize=1)
@@ -34,6 +38,9 @@ class PassageIndex:
     Each document is cut into consecutive passages of ``passage_length`` tokens; a shorter rest is
     left out. Tokens that stand in more than a tenth of the passages are stop words.
 
+    The index lies in memory. Of a corpus of more than ``LARGEST`` tokens it holds the same random
+    choice of documents each time; a warning says so.
+
     Args:
         corpus: Documents of one split.
         passage_length: Tokens of a passage.
@@ -42,17 +49,17 @@ class PassageIndex:
     def __init__(self, corpus: TokenizedCorpus, passage_length: int) -> None:
         self._corpus = corpus
         self._length = passage_length
-        counts = np.array([len(document) // passage_length for document in corpus], np.int64)
+        counts = _searched(corpus.lengths // passage_length, LARGEST // passage_length)
         self._ends = np.cumsum(counts)
-        rows = [
-            document.token_ids[: count * passage_length].reshape(count, passage_length)
-            for document, count in zip(corpus, counts, strict=True)
-            if count
-        ]
         self._retriever: bm25s.BM25 | None = None
         self._known: dict[int, int] = {}
-        if rows:
-            self._build(np.concatenate(rows))
+        if len(self):
+            passages = np.empty((len(self), passage_length), np.int32)
+            for index in np.flatnonzero(counts):
+                stop, count = self._ends[index], counts[index]
+                ids = corpus[index].token_ids[: count * passage_length]
+                passages[stop - count : stop] = ids.reshape(count, passage_length)
+            self._build(passages)
 
     def __len__(self) -> int:
         """Return the number of passages."""
@@ -105,3 +112,24 @@ class PassageIndex:
         self._retriever.index(
             bm25s.tokenization.Tokenized(ids=ids, vocab=vocabulary), show_progress=False
         )
+
+
+def _searched(counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return how many passages of each document are searched.
+
+    Args:
+        counts: (n,) passages of each document.
+        limit: Of all documents together.
+    """
+    if counts.sum() <= limit:
+        return counts
+    order = np.random.default_rng(0).permutation(len(counts))
+    before = np.cumsum(counts[order]) - counts[order]
+    searched = np.zeros_like(counts)
+    searched[order] = np.clip(limit - before, 0, counts[order])
+    warnings.warn(
+        f"retrieval searches {limit} of {counts.sum()} passages, those of documents chosen at "
+        "random: an index of all would need too much memory",
+        stacklevel=3,
+    )
+    return searched

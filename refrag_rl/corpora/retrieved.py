@@ -135,7 +135,7 @@ class RetrievedWindows:
         found = [
             (passage, score)
             for passage, score in self._index.search(prompt.ids(), wanted + self._overlapping)
-            if passage.document is not span.document
+            if passage.document != span.document
             or passage.stop <= span.start
             or passage.start >= span.stop
         ][:wanted]

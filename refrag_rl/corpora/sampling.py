@@ -43,9 +43,9 @@ class SpanSampler:
     """
 
     def __init__(self, corpus: TokenizedCorpus, length: int) -> None:
-        places = np.array([max(0, len(document) - length + 1) for document in corpus], np.int64)
+        places = np.maximum(corpus.lengths - length + 1, 0)
         if not places.sum():
-            longest = max((len(document) for document in corpus), default=0)
+            longest = max(corpus.lengths.tolist(), default=0)
             raise UserError(
                 f"windows: no document has the {length} tokens that a window needs "
                 f"({len(corpus)} documents, the longest of {longest} tokens). "
@@ -155,7 +155,7 @@ def assemble(
             stop = start + chunk_size
             if with_texts:
                 texts[chunk] = passage.document.text_of(start, stop)
-            if copied is not None and copied.document is passage.document:
+            if copied is not None and copied.document == passage.document:
                 planted[chunk] = start < copied.stop and copied.start < stop
             chunk += 1
     return Window(

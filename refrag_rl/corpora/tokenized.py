@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+import copy
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from refrag_rl.corpora.collection import StoredDocuments
 from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.mapped import MappedTable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _PIECE_CHARACTERS = 4000
-_PIECES_AT_ONCE = 2048
+_DOCUMENTS_AT_ONCE = 64
+_PIECES_AT_ONCE = 512
+
+_Tokens = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Token ids of a document, (n,), and the number of tokens of each of its pieces, (pieces,)."""
+
+_SCHEMA = pa.schema([("token_ids", pa.list_(pa.int32())), ("piece_tokens", pa.list_(pa.int32()))])
 
 
 class TokenizedDocument:
@@ -27,29 +38,72 @@ class TokenizedDocument:
     the characters of a few tokens can be found by tokenizing one piece again instead of keeping two
     offsets for each token of the corpus.
 
+    Two are equal that are the same document of the same corpus.
+
+    Args:
+        documents: Of the corpus.
+        number: Which of them.
+        token_ids: (n,) int32.
+        piece_tokens: (pieces,) int32, tokens of each piece.
+        tokenizer: That they were made with.
+
     Attributes:
-        id: ``Document.id``.
-        domain: ``Document.domain``.
-        text: ``Document.text``.
         token_ids: (n,) int32.
     """
 
     def __init__(
         self,
-        document: Document,
-        pieces: Sequence[str],
-        piece_ids: Sequence[Sequence[int]],
+        documents: Sequence[Document],
+        number: int,
+        token_ids: NDArray[np.int32],
+        piece_tokens: NDArray[np.int32],
         tokenizer: PreTrainedTokenizerFast,
     ) -> None:
-        self.id = document.id
-        self.domain = document.domain
-        self.text = document.text
-        self.token_ids: NDArray[np.int32] = np.fromiter(
-            (token for ids in piece_ids for token in ids), dtype=np.int32
-        )
-        self._token_starts = [0, *np.cumsum([len(ids) for ids in piece_ids]).tolist()]
-        self._character_starts = [0, *np.cumsum([len(piece) for piece in pieces]).tolist()]
+        self.token_ids = token_ids
+        self._documents = documents
+        self._number = number
+        self._piece_tokens = piece_tokens
         self._tokenizer = tokenizer
+
+    @cached_property
+    def _document(self) -> Document:
+        return self._documents[self._number]
+
+    @cached_property
+    def _starts(self) -> tuple[list[int], list[int]]:
+        """The first token and the first character of each piece, and the end of the last."""
+        characters = [len(piece) for piece in _pieces(self.text)]
+        return (
+            [0, *np.cumsum(self._piece_tokens).tolist()],
+            [0, *np.cumsum(characters).tolist()],
+        )
+
+    @property
+    def id(self) -> str:
+        """``Document.id``."""
+        return self._document.id
+
+    @property
+    def domain(self) -> str:
+        """``Document.domain``."""
+        return self._document.domain
+
+    @property
+    def text(self) -> str:
+        """``Document.text``."""
+        return self._document.text
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether this is the same document of the same corpus."""
+        return (
+            isinstance(other, TokenizedDocument)
+            and self._documents is other._documents
+            and self._number == other._number
+        )
+
+    def __hash__(self) -> int:
+        """Return a hash that equal ones share."""
+        return hash((id(self._documents), self._number))
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -66,10 +120,11 @@ class TokenizedDocument:
     def _first_character(self, token: int) -> int:
         if token >= len(self):
             return len(self.text)
-        piece = bisect.bisect_right(self._token_starts, token) - 1
-        first = self._character_starts[piece]
-        text = self.text[first : self._character_starts[piece + 1]]
-        return first + _token_boundaries(self._tokenizer, text)[token - self._token_starts[piece]]
+        token_starts, character_starts = self._starts
+        piece = bisect.bisect_right(token_starts, token) - 1
+        first = character_starts[piece]
+        text = self.text[first : character_starts[piece + 1]]
+        return first + _token_boundaries(self._tokenizer, text)[token - token_starts[piece]]
 
 
 @lru_cache(maxsize=256)
@@ -88,40 +143,64 @@ def _token_boundaries(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[in
 class TokenizedCorpus(Sequence[TokenizedDocument]):
     """The tokenized documents of one split.
 
+    Tokens lie where the documents lie: in memory, or in a temporary file.
+
     Args:
         documents: In a fixed order; windows are drawn by position in it.
         tokenizer: The decoder's fast tokenizer; special tokens are not added.
     """
 
-    def __init__(self, documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
-        self._documents = list(_tokenize(documents, tokenizer))
+        self._documents = documents
+        names: dict[str, int] = {}
+        lengths, domains = array("q"), array("q")
 
-    @classmethod
-    def _of(
-        cls, documents: list[TokenizedDocument], tokenizer: PreTrainedTokenizerFast
-    ) -> TokenizedCorpus:
-        corpus = cls([], tokenizer)
-        corpus._documents = documents
-        return corpus
+        def tokens() -> Iterator[_Tokens]:
+            for document, each in _tokenize(documents, tokenizer):
+                lengths.append(len(each[0]))
+                domains.append(names.setdefault(document.domain, len(names)))
+                yield each
+
+        self._tokens: Callable[[int], _Tokens]
+        if isinstance(documents, StoredDocuments):
+            table = MappedTable(_SCHEMA, tokens())
+            self._tokens = partial(_stored_tokens, table)
+        else:
+            self._tokens = list(tokens()).__getitem__
+        self._lengths = np.array(lengths, np.int64)
+        self._domains = np.array(domains, np.int64)
+        self._domain_names = tuple(names)
+        self._rows = np.arange(len(lengths))
 
     def __len__(self) -> int:
         """Return the number of documents."""
-        return len(self._documents)
+        return len(self._rows)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one document, or a list of them for a slice."""
-        return self._documents[index]
+        if isinstance(index, slice):
+            return [self._document(int(row)) for row in self._rows[index]]
+        return self._document(int(self._rows[index]))
+
+    def _document(self, row: int) -> TokenizedDocument:
+        return TokenizedDocument(self._documents, row, *self._tokens(row), self.tokenizer)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document, (n,)."""
+        return self._lengths[self._rows]
 
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains, in the order of their first documents."""
-        return tuple(dict.fromkeys(document.domain for document in self._documents))
+        found, first = np.unique(self._domains[self._rows], return_index=True)
+        return tuple(self._domain_names[number] for number in found[np.argsort(first)])
 
     @property
     def num_tokens(self) -> int:
         """Tokens of all documents."""
-        return sum(len(document) for document in self._documents)
+        return int(self.lengths.sum())
 
     def of_domain(self, domain: str) -> TokenizedCorpus:
         """Return the corpus of one domain's documents."""
@@ -130,27 +209,35 @@ class TokenizedCorpus(Sequence[TokenizedDocument]):
     def of_domains(self, domains: Iterable[str]) -> TokenizedCorpus:
         """Return the corpus of some domains' documents."""
         names = set(domains)
-        kept = [document for document in self._documents if document.domain in names]
-        return self._of(kept, self.tokenizer)
+        numbers = [number for number, name in enumerate(self._domain_names) if name in names]
+        part = copy.copy(self)
+        part._rows = self._rows[np.isin(self._domains[self._rows], numbers)]
+        return part
+
+
+def _stored_tokens(table: MappedTable, row: int) -> _Tokens:
+    return table.numbers("token_ids", row), table.numbers("piece_tokens", row)
 
 
 def _tokenize(
     documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast
-) -> Iterator[TokenizedDocument]:
+) -> Iterator[tuple[Document, _Tokens]]:
     backend = tokenizer.backend_tokenizer
     remaining = iter(documents)
-    while batch := list(islice(remaining, 64)):
+    while batch := list(islice(remaining, _DOCUMENTS_AT_ONCE)):
         pieces = [_pieces(document.text) for document in batch]
         flat = [piece for group in pieces for piece in group]
-        ids: list[list[int]] = []
+        ids: list[NDArray[np.int32]] = []
         for first in range(0, len(flat), _PIECES_AT_ONCE):
             encodings = backend.encode_batch_fast(
                 flat[first : first + _PIECES_AT_ONCE], add_special_tokens=False
             )
-            ids.extend(encoding.ids for encoding in encodings)
+            ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
         encoded = iter(ids)
         for document, group in zip(batch, pieces, strict=True):
-            yield TokenizedDocument(document, group, list(islice(encoded, len(group))), tokenizer)
+            of_pieces = list(islice(encoded, len(group)))
+            token_ids = np.concatenate([np.empty(0, np.int32), *of_pieces])
+            yield document, (token_ids, np.array([len(each) for each in of_pieces], np.int32))
 
 
 def _pieces(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ from refrag_rl.pretraining.tokenizer import train_tokenizer
 
 
 def decoder_tokenizer(
-    settings: PretrainConfig, documents: list[Document], folder: Path
+    settings: PretrainConfig, documents: Sequence[Document], folder: Path
 ) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a loaded decoder, or train one for a decoder from scratch.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from itertools import chain
 from typing import Any, cast
 
 from refrag_rl.corpora import docs, files
+from refrag_rl.corpora.collection import collect, select_split
 from refrag_rl.corpora.contiguous import ContiguousWindows
-from refrag_rl.corpora.documents import Document, Split, select_split
+from refrag_rl.corpora.documents import Document, Split
 from refrag_rl.corpora.recall import RecallWindows
 from refrag_rl.corpora.retrieved import RetrievedWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
@@ -40,20 +42,25 @@ _KINDS: dict[str, Callable[..., WindowSource]] = {
 }
 
 
-def load_documents(data: DataSection, split: Split) -> list[Document]:
+def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequence[Document]:
     """Read the training or the validation documents.
 
     Args:
         data: Section of the config.
         split: ``train`` or ``validation``.
+        in_memory_mb: Text that is kept in memory, MiB; more goes to a temporary file.
 
     Raises:
         UserError: There are none.
     """
     paths = data.files if split == "train" else data.validation_files
-    documents = select_split(docs.load(), split) if data.docs else []
-    if paths:
-        documents += files.load(list(paths))
+    documents = collect(
+        chain(
+            select_split(docs.load(), split) if data.docs else [],
+            files.load(list(paths)) if paths else [],
+        ),
+        in_memory_mb,
+    )
     if not documents:
         raise UserError(
             f"data: there are no {split} documents. Set data.docs=true or give data.files=[...]."

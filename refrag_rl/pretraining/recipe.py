@@ -27,6 +27,7 @@ from refrag_rl.pretraining.optimizer import build_optimizers
 from refrag_rl.pretraining.settings import Expansion, Optimizer, PretrainConfig, StageSection
 from refrag_rl.pretraining.trainer import Progress, Scalars, StageSettings, run_stage
 from refrag_rl.pretraining.validation import Validation
+from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint, gather
 
 Batches = Callable[[int, float], Batch]
@@ -95,8 +96,14 @@ class Recipe:
             if (stage := getattr(config, name)) is not None and stage.steps
         }
 
+    # Around all stages: also where one process is between two of them, all stop after one step.
+    @stopping_after_the_step()
     def run(self) -> RefragForCausalLM:
-        """Run all stages in order and return the model, in evaluation mode."""
+        """Run all stages in order and return the model, in evaluation mode.
+
+        Raises:
+            StoppedError: A signal asked for it; the step is finished and the state kept.
+        """
         model, lora = self.refrag.model, self._config.model.lora
         all_parts = ["encoder", "projector", "decoder"]
         compresses = _compresses(self._config.language_modelling)

@@ -19,7 +19,7 @@ from transformers.utils import logging
 from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.atomic import write_text
 from refrag_rl.corpora.tokenized import TokenizedCorpus
-from refrag_rl.errors import UserError
+from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.going_on import saying_how_to_go_on
 from refrag_rl.modeling.checkpoint import save_refrag
@@ -43,7 +43,7 @@ from refrag_rl.run_lock import LOCK_FILE, hold
 from refrag_rl.saved_runs import read_config, refuse_links
 from refrag_rl.training_state import Checkpoint, require_fields
 
-CHANGEABLE = ("keep", "verbose")
+CHANGEABLE = ("in_memory_mb", "keep", "verbose")
 """Settings that a run may be gone on with changed."""
 
 
@@ -67,8 +67,9 @@ def run_pretraining(config: DictConfig) -> None:
     _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
     main = accelerator.is_main_process
-    train_documents = load_documents(settings.data, "train")
-    validation_documents = load_documents(settings.data, "validation")
+    in_memory_mb = settings.in_memory_mb
+    train_documents = load_documents(settings.data, "train", in_memory_mb)
+    validation_documents = load_documents(settings.data, "validation", in_memory_mb)
     # The main process makes the run's folder and the tokenizer; the others find them.
     with ExitStack() as open_until_end:
         with accelerator.main_process_first():
@@ -105,7 +106,12 @@ def run_pretraining(config: DictConfig) -> None:
             writer=writer,
             show=show,
         )
-        recipe.run()
+        try:
+            recipe.run()
+        except StoppedError:
+            # Of all processes, after the same step: none waits for another at its end.
+            accelerator.end_training()
+            raise
         if main:
             _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
     accelerator.end_training()

@@ -134,5 +134,6 @@ class PretrainConfig:
     validate_every: int = within(0)
     validation_windows: int = within(1)
     seed: int = within(0, LARGEST_SEED)
+    in_memory_mb: float = within(0, default=256.0)
     output: str = MISSING
     verbose: bool = True

@@ -27,7 +27,7 @@ from refrag_rl.errors import NotFiniteError, StoppedError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.pretraining.batch import Batch, positions, split
 from refrag_rl.pretraining.optimizer import learning_rate_factor
-from refrag_rl.stopping import received, stopping_after_the_step
+from refrag_rl.stopping import received
 from refrag_rl.training_state import KEEP, Checkpoint, gather, require_fields
 
 
@@ -106,7 +106,6 @@ class StageSettings:
     keep: int = KEEP
 
 
-@stopping_after_the_step()
 def run_stage(
     model: RefragForCausalLM,
     optimizers: list[torch.optim.Optimizer],

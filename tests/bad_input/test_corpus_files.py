@@ -162,7 +162,7 @@ def require_sound(documents: list[Document]) -> None:
 
 def refused(path: object, **options: Any) -> str:
     with pytest.raises(UserError) as error:
-        files.load(path, **options)  # type: ignore[arg-type]
+        list(files.load(path, **options))  # type: ignore[arg-type]
     check_message(error.value)
     return str(error.value)
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_odd_but_read(tmp_path: Path, name: str) -> None:
     content, texts = READ[name]
     (tmp_path / name).write_bytes(content)
-    documents = files.load(tmp_path / name)
+    documents = list(files.load(tmp_path / name))
     require_sound(documents)
     assert [document.text for document in documents] == texts
 
@@ -215,7 +215,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xfe.txt"
     with open(path, "wb") as file:
         file.write(b"some text")
-    require_sound(files.load(os.fsdecode(path)))
+    require_sound(list(files.load(os.fsdecode(path))))
 
 
 json_values = st.recursive(
@@ -241,7 +241,7 @@ quick = settings(
 def read_or_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        documents = files.load(path)
+        documents = list(files.load(path))
     except UserError as error:
         check_message(error)
     else:

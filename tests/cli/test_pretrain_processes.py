@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.training_state import Checkpoint
 from tests.cli.test_pretrain import TINY
 from tests.conftest import Command, paragraphs
-from tests.stage_runs import launch
+from tests.stage_runs import launch, start
 
 STAGES = ("language_modelling", "reconstruction", "continual")
 
@@ -62,3 +64,40 @@ def test_two_processes_leave_what_one_leaves(command: Command, tmp_path: Path) -
     figures = [json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two")]
     assert figures[0] == pytest.approx(figures[1], abs=1e-3)
     assert load_refrag(tmp_path / "two" / "model").model.config.chunk_size == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_two_processes_that_are_stopped_save_and_end(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "train.txt").write_text(paragraphs(0, 1500))
+    (tmp_path / "held_out.txt").write_text(paragraphs(1, 1500))
+    process = start(
+        "tests.cli.noting_exit",
+        *TINY,
+        "data.files=[train.txt]",
+        "data.validation_files=[held_out.txt]",
+        "language_modelling.steps=1000000",
+        "save_every=1000000",
+        "output=run",
+        processes=2,
+        folder=tmp_path,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("language_modelling 1/" in line for line in process.stdout)
+        if number == signal.SIGINT:
+            # As a terminal does: to all, and the launcher passes its own on.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=600)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    codes = [(tmp_path / f"exit-{rank}").read_text() for rank in range(2)]
+    assert codes == [str(code)] * 2, errors
+    saved = Checkpoint(tmp_path / "run" / "language_modelling")
+    assert saved.progress()["step"] >= 1
+    assert f"stopped by {number.name}; last checkpoint: run/language_modelling/000001" in errors

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from refrag_rl.corpora.documents import Document, select_split, split_of
+from refrag_rl.corpora.collection import select_split
+from refrag_rl.corpora.documents import Document, split_of
 
 
 def test_split_of_a_document_is_fixed_across_versions() -> None:

@@ -63,7 +63,7 @@ def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:
 
 def test_documents_of_the_same_id_are_told_apart(tmp_path: Path) -> None:
     rows = [{"id": "a", "text": text} for text in ("one", "two", "three")]
-    documents = files.load(write_jsonl(tmp_path / "r.jsonl", rows))
+    documents = list(files.load(write_jsonl(tmp_path / "r.jsonl", rows)))
     assert [(d.id, d.text) for d in documents] == [("a", "one"), ("a#2", "two"), ("a#3", "three")]
 
 
@@ -92,7 +92,7 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, name: str) -> No
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        files.load(path)
+        list(files.load(path))
     message = str(caught.value)
     assert expected in message
     assert name in message
@@ -102,16 +102,16 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("path", ["missing.jsonl", "no*.jsonl", []])
 def test_missing_files_are_said(path: object) -> None:
     with pytest.raises(UserError, match=r"no such file|list is empty"):
-        files.load(path)  # type: ignore[arg-type]
+        list(files.load(path))  # type: ignore[arg-type]
 
 
 def test_folder_is_refused_with_a_glob_to_try(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="folder"):
-        files.load(tmp_path)
+        list(files.load(tmp_path))
 
 
 def test_parquet_without_the_column_lists_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pq.write_table(pa.table({"body": ["t"]}), path)
     with pytest.raises(UserError, match="Columns: body"):
-        files.load(path)
+        list(files.load(path))

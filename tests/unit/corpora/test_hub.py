@@ -23,24 +23,24 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_rows_become_documents(dataset: str, streaming: bool) -> None:
-    documents = hub.load(dataset, id_field="name", streaming=streaming)
+    documents = list(hub.load(dataset, id_field="name", streaming=streaming))
     assert [d.text for d in documents] == [f"story {n}" for n in range(5)]
     assert documents[0].id.endswith("/s0")
     assert {d.domain for d in documents} == {"stories"}
 
 
 def test_limit_bounds_the_rows(dataset: str) -> None:
-    assert len(hub.load(dataset, limit=2)) == 2
+    assert len(list(hub.load(dataset, limit=2))) == 2
 
 
 @pytest.mark.parametrize("keys", [{"text_field": "body"}, {"dataset_split": "nosuch"}])
 def test_wrong_field_or_split_is_said(dataset: str, keys: dict) -> None:
     with pytest.raises(UserError) as caught:
-        hub.load(dataset, **keys)
+        list(hub.load(dataset, **keys))
     assert len(str(caught.value).splitlines()) <= 2
 
 
 def test_missing_data_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="cannot be loaded"):
-        hub.load(str(tmp_path / "nothing"))
+        list(hub.load(str(tmp_path / "nothing")))

@@ -82,3 +82,29 @@ def test_an_ignored_signal_stays_ignored() -> None:
     with stopping_after_the_step():
         send(signal.SIGINT)
         assert received() is None
+
+
+def test_one_of_several_processes_waits_for_the_step_however_often_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def train() -> None:
+        with stopping_after_the_step():
+            # From the terminal, and again from the launcher.
+            for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+                send(number)
+
+    with pytest.raises(StoppedError) as stopped:
+        train()
+    assert stopped.value.signal == signal.SIGINT
+    assert "Ctrl-C again" not in capfd.readouterr().err
+
+
+def test_sigterm_changes_nothing_at_the_end_of_a_process_that_was_stopped() -> None:
+    with stopping_at_once():
+        with pytest.raises(StoppedError), stopping_after_the_step():
+            send(signal.SIGINT)
+        send(signal.SIGTERM)
+    with pytest.raises(StoppedError), stopping_at_once():
+        send(signal.SIGTERM)
