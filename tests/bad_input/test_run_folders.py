@@ -185,6 +185,14 @@ PROGRESS: dict[str, Callable[[dict[str, Any]], object]] = {
     "done-nan": lambda own: own.update(training_seconds=float("nan")),
     "events-list": lambda own: own.update(events=[]),
     "no-done": lambda own: own.pop("done"),
+    "saved-later": lambda own: own.update(saved_at=own["done"] + 1),
+    "update-negative": lambda own: own.update(update=-1),
+    "update-beyond": lambda own: own.update(update=10**6),
+    "update-text": lambda own: own.update(update="1"),
+    "update-half": lambda own: own.update(update=0.5),
+    "update-nan": lambda own: own.update(update=float("nan")),
+    "update-none-at-the-end": lambda own: own.update(update=0),
+    "no-update": lambda own: own.pop("update"),
 }
 
 TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
@@ -194,6 +202,8 @@ TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "random-short": lambda own: own.update({"random.torch": torch.zeros(3, dtype=torch.uint8)}),
     "random-python": lambda own: own.update({"random.python": torch.zeros(2, dtype=torch.int64)}),
     "gauss": lambda own: own.update({"random.gauss": torch.zeros(0)}),
+    "random-negative": lambda own: own["random.numpy"].fill_(-1),
+    "random-position": lambda own: own["random.numpy"][-1:].fill_(10**9),
     "more": lambda own: own.update({"model.more": torch.zeros(1)}),
     "optimizer-name": lambda own: own.update({"optimizers.x": torch.zeros(1)}),
     "optimizer-index": lambda own: own.update({"optimizers.9.9.step": torch.zeros(1)}),
@@ -225,6 +235,20 @@ def rewrite(run: Path, progress: Callable[..., object], tensors: Callable[..., o
 def test_progress_that_is_none(in_process: InProcess, run: Path, name: str) -> None:
     rewrite(run, PROGRESS[name], lambda own: None)
     check_not_resumed(in_process("train", "resume=run"), "cannot be resumed from")
+
+
+def test_the_state_before_a_damaged_one_is_used(
+    in_process: InProcess, run: Path, finished: Path
+) -> None:
+    """A sound file with an impossible state is passed over, and the run comes to the same."""
+    files = CheckpointFiles(run / "checkpoint", keep=9)
+    last = files.read()
+    files.write(last.tensors, {**last.progress, "update": -1})
+    outcome = in_process("train", "resume=run")
+    assert outcome.code == 0, outcome.err
+    assert "is damaged (its update is -1" in outcome.err
+    for name in ("comparison.json", "policy/policy.safetensors"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", [name for name in TENSORS if name != "weights-nan"])
