@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,16 @@ from torch import Tensor
 from refrag_rl.atomic import remove_leftovers, replacing
 from refrag_rl.errors import UserError
 
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    SafetensorError,
+)
 """What reading a file raises that is no checkpoint; RuntimeError: nested too deeply."""
 
 _NAME = re.compile(r"(\d{6,})\.safetensors")
@@ -48,13 +57,18 @@ class CheckpointFiles:
     Args:
         folder: Made when first written to.
         keep: How many checkpoints are kept, at least 1.
+        check: Raises ``ValueError`` for one that is whole, but holds what no training can be gone
+            on with; it counts as damaged.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(
+        self, folder: Path, keep: int, check: Callable[[Saved], None] = lambda _: None
+    ) -> None:
         if keep < 1:
             raise UserError(f"keep={keep}: give 1 or more; a run needs a checkpoint to go on from")
         self._folder = folder
         self._keep = keep
+        self._check = check
         self._last: int | None = None
 
     def exist(self) -> bool:
@@ -126,6 +140,7 @@ class CheckpointFiles:
             path = self._path(number)
             try:
                 saved = _read(path)
+                self._check(saved)
             except _DAMAGE as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 damaged.append(f"{path} is damaged ({reason})")
@@ -154,6 +169,9 @@ class _Numbered(NamedTuple):
 
 
 def _read(path: Path) -> Saved:
+    if not path.is_file():
+        # Opening a named pipe would wait for ever.
+        raise ValueError("it is no regular file")
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     text = metadata["progress"]

@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +27,11 @@ from refrag_rl.printable import message as as_message
 from refrag_rl.run_lock import release_all
 from refrag_rl.schema import register
 from refrag_rl.stopping import stopping_at_once
-from refrag_rl.sweeps import leaving_no_empty_folders, register_resolver
+from refrag_rl.sweeps import (
+    leaving_no_empty_folders,
+    leaving_no_empty_sweep,
+    register_resolver,
+)
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -78,15 +83,31 @@ def run_command(
     main = hydra.main(
         version_base="1.3", config_path="pkg://refrag_rl.conf", config_name=config_name
     )
+
+    def compose_and_run() -> None:
+        try:
+            main(checked_task)()
+        except SystemExit as end:
+            # Hydra ends so, after a line about it, where it cannot show what it was asked to.
+            if started or end.code != EXIT_FAILURE:
+                raise
+            sys.exit(EXIT_USER_ERROR)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError):
+            raise
+        except Exception as error:
+            # Hydra raises all kinds for options of its own that it cannot use.
+            if started:
+                raise
+            given = " ".join(sys.argv[1:])
+            raise UserError(f"this cannot be used: {_reason(error)}\ngiven: {given}") from error
+
     try:
         with stopping_at_once(), said_by_the_main_thread(), _user_errors(command):
-            main(checked_task)()
-    except ValueError as error:
-        # Hydra raises plain ValueErrors, too, for command lines that it cannot use.
-        if started:
-            raise
-        given = " ".join(sys.argv[1:])
-        _exit(command, f"{describe(error)} (given: {given})", EXIT_USER_ERROR)
+            multirun = _check_options(sys.argv[1:])
+            with leaving_no_empty_sweep():
+                compose_and_run()
+                if multirun and not started:
+                    raise UserError("--multirun: the values that were given make no job; give some")
     finally:
         release_all()
         GlobalHydra.instance().clear()
@@ -112,6 +133,25 @@ def run_one_of(
         message = f"there is no {command} {word}{suggestion(word, tasks)}"
         _exit(command, f"{message}\nchoices: {', '.join(tasks)}", EXIT_USER_ERROR)
     run_command(tasks[word], f"{command}_{word}", f"{command} {word}")
+
+
+def _check_options(words: Sequence[str]) -> bool:
+    """Check the words of the command line that are Hydra's options; return whether to multirun.
+
+    Raises:
+        UserError: One is unknown, lacks its value, or has one that is not among the choices.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}\n--hydra-help shows the options that begin with a dash")
+
+    parser = get_args_parser()
+    # As it is, it says so below a usage of many lines.
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_args(words)
+    if options.experimental_rerun is not None:
+        raise UserError("--experimental-rerun reads a pickle, which could run code; use resume=")
+    return bool(options.multirun)
 
 
 @contextmanager
@@ -202,6 +242,11 @@ def describe(error: Exception) -> str:
     if missing:
         return f"there is no config {missing[1]}"
     return _first_line(text)
+
+
+def _reason(error: Exception) -> str:
+    first = _first_line(str(error))
+    return first if isinstance(error, ValueError) and first else f"{type(error).__name__} {first}"
 
 
 def _first_line(text: str) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -22,7 +23,7 @@ from refrag_rl.full_disk import is_full_disk
 from refrag_rl.progress import ProgressReport
 from refrag_rl.score_caches import ScoreCaches
 from refrag_rl.stopping import received
-from refrag_rl.training_state import Checkpoint, require_fields
+from refrag_rl.training_state import Checkpoint, CheckProgress, require_fields
 
 _PROGRESS = {
     "done": int,
@@ -59,8 +60,9 @@ class TrainingMonitor:
         folder: Where TensorBoard's events go.
         comparator: Validation windows and heuristics.
         eval_every: Training rewards between two comparisons; 0: none.
-        checkpoint: Where the state is kept. If there is one, the training goes on from it, and what
-            TensorBoard's events hold of the time after it no longer counts.
+        checkpoint: Where the state is kept; from ``training_checkpoint``. If there is one, the
+            training goes on from it, and what TensorBoard's events hold of the time after it no
+            longer counts.
         save_every: Training rewards between two regular saves; 0: none before the end.
         caches: Of the scores that the training has computed.
         last_scored: Windows that were scored last; emptied after each update.
@@ -86,8 +88,6 @@ class TrainingMonitor:
         self.progress: ProgressReport | None = None
         self._resumed = checkpoint.exists()
         last = checkpoint.progress() if self._resumed else {}
-        if self._resumed:
-            require_fields(last, _PROGRESS, checkpoint.last_path() or folder)
         self._writer = ResumableWriter(
             folder, last.get("events", {}), purge_step=last.get("done", -1) + 1
         )
@@ -171,7 +171,14 @@ class TrainingMonitor:
         saved = self._checkpoint.load(policy, [optimizer])
         try:
             self._caches.restore(caches)
-        except (ValueError, LookupError, TypeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RuntimeError,
+        ) as error:
             raise UserError(
                 f"{self._checkpoint.last_path()} cannot be resumed from (its caches: {error}). "
                 "Give the folder of a run that this command made."
@@ -238,6 +245,27 @@ class TrainingMonitor:
             delta = row["delta_to_best_heuristic"]
             if row["selector"] == learned and delta is not None:
                 self._writer.add_scalar(f"{group}/delta_to_best_heuristic", delta, step)
+
+
+def training_checkpoint(
+    folder: Path, keep: int, check_own: CheckProgress = lambda _: None
+) -> Checkpoint:
+    """Return the checkpoint of a training, in which only states that one can be in are sound.
+
+    Args:
+        folder: Where it lies.
+        keep: How many states are kept.
+        check_own: Of what the agent keeps; see ``LearningAgent.check_progress``.
+    """
+
+    def check(progress: Mapping[str, Any]) -> None:
+        require_fields(progress, _PROGRESS)
+        for name in ("saved_at", "evaluated_at"):
+            if progress[name] > progress["done"]:
+                raise ValueError(f"its {name} is {progress[name]}, after its end")
+        check_own(progress)
+
+    return Checkpoint(folder, keep=keep, check=check)
 
 
 def best_selector(rows: Sequence[Row]) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _NO_GAUSS = float("nan")
+_LARGEST_WORD = 2**32 - 1
 
 
 def random_state() -> dict[str, Tensor]:
@@ -33,15 +34,43 @@ def random_state() -> dict[str, Tensor]:
     return state
 
 
+def check_random_state(state: Mapping[str, Tensor]) -> None:
+    """Check that ``restore_random_state`` can set the generators to a state.
+
+    NumPy takes what it is given unseen: a position beyond the end would read memory that is not
+    the generator's.
+
+    Raises:
+        ValueError: A part is missing, or is no state.
+    """
+    for name, own in random_state().items():
+        part = state.get(name)
+        if part is None and name.startswith("cuda."):
+            continue
+        if part is None or part.dtype != own.dtype or part.shape != own.shape:
+            raise ValueError(f"the random state {name} is {_kind(part)}, not {_kind(own)}")
+    for name in ("python", "numpy"):
+        words, position = state[name][:-1], int(state[name][-1])
+        if not 0 <= int(words.min()) <= int(words.max()) <= _LARGEST_WORD:
+            raise ValueError(f"the random state {name} holds numbers that are no 32 bits")
+        if not words.any() or not 0 <= position <= len(words):
+            raise ValueError(f"the random state {name} is none that its generator can be in")
+    if state["gauss"].isinf().any():
+        raise ValueError("the random state gauss is infinite")
+    try:
+        torch.Generator().set_state(state["torch"])
+    except RuntimeError as error:
+        raise ValueError(f"the random state torch: {error}") from error
+
+
 def restore_random_state(state: Mapping[str, Tensor]) -> None:
     """Set the generators to what ``random_state`` returned.
 
     A run may go on on a machine with other accelerators; generators that are not there are left
     out, those that are new are left as they are.
 
-    Raises:
-        LookupError: A part is missing.
-        ValueError: A part is no state.
+    Args:
+        state: As ``check_random_state`` lets it pass.
     """
     waiting = [None if np.isnan(value) else value for value in state["gauss"].tolist()]
     random.setstate((3, tuple(state["python"].tolist()), waiting[0]))
@@ -55,3 +84,7 @@ def restore_random_state(state: Mapping[str, Tensor]) -> None:
         for number in range(torch.cuda.device_count()):
             if f"cuda.{number}" in state:
                 torch.cuda.set_rng_state(state[f"cuda.{number}"], number)
+
+
+def _kind(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"

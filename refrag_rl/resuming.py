@@ -19,6 +19,7 @@ from refrag_rl.bounds import check_ranges
 from refrag_rl.commands import describe
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
+from refrag_rl.evaluation.rows import checked_rows
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
 from refrag_rl.saved_runs import first_line, read_config, read_json, refuse_links
@@ -76,10 +77,9 @@ def finished_tables(folder: Path) -> list[Table]:
     """
     if not (folder / LAST_FILE).exists():
         return []
-    rows = read_json(folder / ROWS_FILE)
     try:
-        return comparison_tables(rows)
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        return comparison_tables(checked_rows(read_json(folder / ROWS_FILE)))
+    except ValueError as error:
         raise UserError(
             f"{folder / ROWS_FILE} holds no comparison ({first_line(error)}); "
             f"remove {LAST_FILE} beside it to have it made again"

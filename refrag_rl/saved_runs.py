@@ -15,16 +15,25 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refrag_rl.errors import UserError
+from refrag_rl.file_sizes import require_at_most
 
-_MOST_BYTES = 1_000_000
+LARGEST_CONFIG = 1_000_000
+"""Bytes of a ``config.yaml``; ours have some thousand."""
+
+LARGEST_JSON = 64_000_000
+"""Bytes of a JSON file of a run; a row of a comparison has some hundred."""
+
 _DEEPEST = 40
 
 
 def refuse_links(folder: Path) -> None:
-    """Check that nothing in a run's folder is a link: what is written into it stays in it.
+    """Check that a run's folder holds files and folders alone.
+
+    What is written into it stays in it where nothing is a link; opening a named pipe waits for
+    ever.
 
     Raises:
-        UserError: Something is.
+        UserError: Something is neither.
     """
     for path in folder.rglob("*"):
         if path.is_symlink():
@@ -32,6 +41,8 @@ def refuse_links(folder: Path) -> None:
                 f"{path} is a link; a run's folder must hold all that is its own\n"
                 "put a copy of what it leads to in its place, if that is what you want"
             )
+        if not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is neither a file nor a folder; remove it")
 
 
 def read_config(path: Path) -> Any:
@@ -41,7 +52,8 @@ def read_config(path: Path) -> Any:
         UserError: It is missing, too large, or not as a run writes it.
     """
     try:
-        text = _read_text(path)
+        require_at_most(path, LARGEST_CONFIG)
+        text = path.read_text(encoding="utf-8")
         _check_depth(text, path)
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except UserError:
@@ -54,10 +66,13 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file of a run holds.
 
     Raises:
-        UserError: It is missing, or no JSON.
+        UserError: It is missing, too large, or no JSON.
     """
     try:
+        require_at_most(path, LARGEST_JSON)
         return json.loads(path.read_text(encoding="utf-8"))
+    except UserError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
@@ -65,12 +80,6 @@ def read_json(path: Path) -> Any:
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _read_text(path: Path) -> str:
-    if path.stat().st_size > _MOST_BYTES:
-        raise UserError(f"{path} is larger than any config that a run writes")
-    return path.read_text(encoding="utf-8")
 
 
 def _check_depth(text: str, path: Path) -> None:

@@ -13,6 +13,9 @@ from omegaconf import OmegaConf
 _MULTIRUN_FILE = "multirun.yaml"
 """Where Hydra writes the config of the whole multirun."""
 
+_missing: set[Path] = set()
+"""What was not there when Hydra asked for the folder of the multirun: it, and what it lies in."""
+
 
 def register_resolver() -> None:
     """Make ``${sweep_folder:${output},DEFAULT}`` known to the YAML files of ``refrag_rl/conf``."""
@@ -26,25 +29,47 @@ def sweep_folder(output: str | None, default: str) -> str:
         output: As the user gave it; ``None``: not given.
         default: What is taken then.
     """
-    return default if output is None else str(Path(output).expanduser())
+    folder = Path(default if output is None else output).expanduser()
+    whole = folder.absolute()
+    # What cannot be looked at cannot be made, either.
+    with suppress(OSError):
+        _missing.update(path for path in (whole, *whole.parents) if not path.exists())
+    return default if output is None else str(folder)
 
 
 @contextmanager
 def leaving_no_empty_folders() -> Iterator[None]:
-    """Remove what Hydra made for a job of a multirun that ended before it wrote anything."""
+    """Remove what Hydra made for a run that ended before it wrote anything."""
     try:
         yield
     except BaseException:
         hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        _remove_if_empty(folder)
         if hydra.mode == RunMode.MULTIRUN:
-            _remove_if_empty(Path(hydra.runtime.output_dir))
+            _remove_if_empty(folder.parent)
         raise
 
 
-def _remove_if_empty(job: Path) -> None:
+@contextmanager
+def leaving_no_empty_sweep() -> Iterator[None]:
+    """Remove the new folder of a multirun that ended before any of its jobs wrote something."""
+    _missing.clear()
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(_missing, reverse=True):
+            _remove_if_empty(folder)
+        raise
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing of a run, unless the user is in it."""
+    here = Path.cwd()
+    if folder.is_symlink() or here.is_relative_to(folder.absolute()):
+        return
     # A folder that holds something, or cannot be removed, stays.
     with suppress(OSError):
-        job.rmdir()
-        if [path.name for path in job.parent.iterdir()] == [_MULTIRUN_FILE]:
-            (job.parent / _MULTIRUN_FILE).unlink()
-            job.parent.rmdir()
+        if [path.name for path in folder.iterdir()] == [_MULTIRUN_FILE]:
+            (folder / _MULTIRUN_FILE).unlink()
+        folder.rmdir()

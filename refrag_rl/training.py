@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
 from refrag_rl.agents.shipped import find_shipped, is_shipped_name
@@ -36,11 +36,12 @@ from refrag_rl.evaluation.interfaces import Row
 from refrag_rl.evaluation.report import write_comparison
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.event_files import ResumableWriter
-from refrag_rl.monitoring import TrainingMonitor
+from refrag_rl.monitoring import TrainingMonitor, training_checkpoint
 from refrag_rl.observation import Inputs, inputs_of
 from refrag_rl.page.run_report import RunReport
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
+from refrag_rl.saved_runs import read_config
 from refrag_rl.score_caches import ScoreCaches
 from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint
@@ -97,14 +98,12 @@ class TrainingRun:
 
     def _write_hyperparameters(self, rows: Sequence[Row]) -> None:
         """Add settings and final figures to the curves, for TensorBoard's HParams tab."""
-        config = OmegaConf.to_container(OmegaConf.load(self.folder / CONFIG_FILE), resolve=False)
+        config = read_config(self.folder / CONFIG_FILE)
         last = self.checkpoint.progress()
         # What was written by a comparison that did not come to its end is cut off.
         writer = ResumableWriter(self.folder / TENSORBOARD_FOLDER, last["events"])
         with closing(writer):
-            add_hyperparameters(
-                writer, cast(dict[str, Any], config), rows, self.agent.name, last["done"]
-            )
+            add_hyperparameters(writer, config, rows, self.agent.name, last["done"])
 
     def learn(self, console: Console) -> None:
         """Train the agent, from its checkpoint if there is one, and save its policy.
@@ -180,7 +179,8 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
     folder = resumed or choose_run_folder(config, agent.name)
-    checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER, keep=config.keep)
+    own = {"check_own": agent.check_progress} if isinstance(agent, LearningAgent) else {}
+    checkpoint = training_checkpoint(folder / CHECKPOINT_FOLDER, config.keep, **own)
     heuristics = _heuristics(config.evaluation.heuristics, agent)
     split = evaluation_split(config.corpus, learns=learns)
     refrag = build_refrag(config.refrag)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from refrag_rl.checkpoint_files import CheckpointFiles, Saved
 from refrag_rl.errors import UserError
-from refrag_rl.random_state import random_state, restore_random_state
+from refrag_rl.random_state import check_random_state, random_state, restore_random_state
 
 _MOST = 2**62
 """Above any number of steps, tokens or seconds."""
@@ -21,26 +21,26 @@ KEEP = 2
 """Checkpoints that are kept where nothing else is said."""
 
 
-def require_fields(progress: Mapping[str, Any], fields: Mapping[str, type], path: Path) -> None:
+CheckProgress = Callable[[Mapping[str, Any]], None]
+"""Raises ``ValueError`` for a checkpoint's progress that no training can be at."""
+
+
+def require_fields(progress: Mapping[str, Any], fields: Mapping[str, type]) -> None:
     """Check what a checkpoint's progress holds, before it is used.
 
     Args:
         progress: Of the checkpoint.
         fields: Type of each field that is needed; an integer is a float, too.
-        path: Of the checkpoint.
 
     Raises:
-        UserError: A field is missing, of another type, or a number that is none of its kind.
+        ValueError: A field is missing, of another type, or a number that is none of its kind.
     """
     for name, kind in fields.items():
         kinds = (int, float) if kind is float else (kind,)
         value = progress.get(name)
         fits = isinstance(value, kinds) and not isinstance(value, bool)
         if not fits or (isinstance(value, int | float) and not 0 <= value < _MOST):
-            raise UserError(
-                f"{path} cannot be resumed from (its {name} is {progress.get(name)!r}). "
-                "Give the folder of a run that this command made."
-            )
+            raise ValueError(f"its {name} is {progress.get(name)!r}")
 
 
 class Checkpoint:
@@ -51,13 +51,26 @@ class Checkpoint:
         writes: Whether this process writes; of several processes one does. All of them call
             ``save`` and ``load``: tensors in shards (FSDP) are gathered and cut by all together.
         keep: How many states are kept, at least 1.
+        check: Of the progress; a state that it refuses counts as damaged.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True, keep: int = KEEP) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        writes: bool = True,
+        keep: int = KEEP,
+        check: CheckProgress = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._writes = writes
-        self._files = CheckpointFiles(folder, keep)
+        self._check_progress = check
+        self._files = CheckpointFiles(folder, keep, self._check)
         self._read: Saved | None = None
+
+    def _check(self, saved: Saved) -> None:
+        self._check_progress(saved.progress)
+        check_random_state(_part(saved.tensors, "random."))
 
     def exists(self) -> bool:
         """Return whether there is a state to go on from.

@@ -178,6 +178,18 @@ class LearningAgent(ABC):
             )
         self._take_over(directory)
 
+    def check_progress(self, progress: Mapping[str, Any]) -> None:
+        """Check how far a kept training says to be, before it is gone on with.
+
+        Raises:
+            ValueError: No training of this agent gets there.
+        """
+        update, done, total = progress.get("update"), progress.get("done"), self.total_rewards
+        # An update begins below the total and sees at least one reward.
+        fits = type(update) is type(done) is int and 0 <= update <= total
+        if not fits or (not update and done >= total):
+            raise ValueError(f"its update is {update!r} at {done!r} rewards, of {total} in all")
+
     def _take_over(self, directory: str | Path) -> None:
         self.selector = PolicySelector.load(directory)
         self.selector.policy.to(self.device)

@@ -22,7 +22,7 @@ from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.config import EncoderPooling, RefragConfig
 from refrag_rl.modeling.model import RefragForCausalLM
-from refrag_rl.modeling.strangers import require_harmless
+from refrag_rl.modeling.strangers import require_harmless, require_readable_json
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 ENCODER_TOKENIZER = "encoder_tokenizer"
@@ -66,6 +66,11 @@ def load_refrag(
         UserError: The folder is missing, or is no complete checkpoint of this project.
     """
     folder = find_folder("refrag.path", path)
+    try:
+        require_readable_json(folder)
+        require_readable_json(folder / ENCODER_TOKENIZER)
+    except UserError as error:
+        raise _no_checkpoint(folder, str(error)) from error
     config = _require_refrag_config(folder)
     try:
         require_harmless(folder, config)
@@ -221,6 +226,7 @@ def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokeniz
         UserError: It cannot be loaded.
     """
     try:
+        require_readable_json(Path(name))
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(

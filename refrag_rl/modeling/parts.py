@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from refrag_rl.errors import UserError
 from refrag_rl.modeling.chunk_encoder import token_embeddings
+from refrag_rl.modeling.strangers import require_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +20,18 @@ ModelOrPath = PreTrainedModel | str | os.PathLike[str]
 
 
 def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it."""
+    """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it.
+
+    Raises:
+        UserError: It is a folder whose weights are no safetensors, or that leads to another model.
+    """
     if isinstance(model, PreTrainedModel):
         return model
+    if Path(model).is_dir():
+        try:
+            require_safetensors(Path(model))
+        except UserError as error:
+            raise UserError(f"{model} cannot be loaded: {error}") from error
     return auto_class.from_pretrained(
         model, dtype=dtype, trust_remote_code=False, use_safetensors=True
     )

@@ -15,13 +15,54 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from refrag_rl.errors import UserError
+from refrag_rl.file_sizes import require_at_most
 
 INDEX = "model.safetensors.index.json"
 
 _REFUSED_FILES = ("adapter_config.json",)
 _REFUSED_KEYS = ("auto_map", "quantization_config", "transformers_weights")
 _ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_LARGEST_JSON = 500_000_000
+"""Bytes; the tokenizers with the largest vocabularies have some ten million."""
+
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+
+
+def require_readable_json(folder: Path) -> None:
+    """Check that no JSON file of a folder is larger than one that is read whole may be.
+
+    Raises:
+        UserError: One is, or it is no regular file.
+    """
+    for file in folder.glob("*.json"):
+        if not file.is_dir():
+            require_at_most(file, _LARGEST_JSON)
+
+
+def require_safetensors(folder: Path) -> None:
+    """Check the folder of an encoder or a decoder, before anything in it is used.
+
+    Raises:
+        UserError: Its weights are pickled, or it leads to another model. The message is a reason
+            alone.
+    """
+    for name in _REFUSED_FILES:
+        if (folder / name).exists():
+            raise UserError(f"it holds {name}, which leads to another model")
+    if not ((folder / "model.safetensors").is_file() or (folder / INDEX).is_file()):
+        raise UserError(_no_safetensors(folder))
+
+
+def _no_safetensors(folder: Path) -> str:
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+    if not pickled:
+        return "it has no model.safetensors"
+    return (
+        f"it has no model.safetensors, and {pickled[0]} is a pickle, which could run code and is "
+        "never read; convert it to safetensors (transformers' save_pretrained writes them) where "
+        "you trust it"
+    )
 
 
 def require_harmless(folder: Path, config: dict[str, Any]) -> None:
@@ -67,7 +108,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [whole]
     index = folder / INDEX
     if not index.is_file():
-        raise UserError("it has no model.safetensors")
+        raise UserError(_no_safetensors(folder))
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         outside = [name for name in names if Path(name).name != name]

@@ -23,6 +23,7 @@ from safetensors.torch import save as save_tensors
 
 from refrag_rl.atomic import replacing, write_text
 from refrag_rl.errors import UserError
+from refrag_rl.file_sizes import require_at_most
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from refrag_rl.printable import printable
 
@@ -32,6 +33,9 @@ CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
 
 _LONGEST_NAME = 60
+_LARGEST_CONFIG = 16_000_000
+_LARGEST_WEIGHTS = 1_000_000_000
+"""Bytes; a policy has some hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ def is_policy_folder(directory: str | Path) -> bool:
 def read_description(path: Path) -> dict[str, Any]:
     """Return the content of a ``policy.json``, its format and version checked."""
     try:
+        require_at_most(path, _LARGEST_CONFIG)
         description = json.loads(path.read_text(encoding="utf-8"))
+    except UserError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as JSON ({error}); save the policy again"
@@ -108,6 +115,7 @@ def read_description(path: Path) -> dict[str, Any]:
 def _read_weights(path: Path, expected_sha256: str | None) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file, its hash checked where one is recorded."""
     try:
+        require_at_most(path, _LARGEST_WEIGHTS)
         content = path.read_bytes()
     except OSError as error:
         raise UserError(

@@ -28,6 +28,7 @@ from refrag_rl.modeling.checkpoint import (
     load_tokenizer,
 )
 from refrag_rl.modeling.chunk_encoder import require_reads_chunks
+from refrag_rl.modeling.parts import load_part
 from refrag_rl.pretraining.chunk_reading import start_with_chunk_reading
 from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.settings import ModelSection, PretrainConfig
@@ -133,9 +134,9 @@ def _load_or_make(
 ) -> Any:
     if isinstance(section, str):
         try:
-            return auto_class.from_pretrained(
-                section, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-            )
+            return load_part(auto_class, section, torch.float32)
+        except UserError as error:
+            raise UserError(f"model.{part}: {error}") from error
         except Exception as error:  # transformers raises all kinds on files that do not fit
             reason = _first_line(error)
             raise UserError(

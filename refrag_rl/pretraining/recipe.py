@@ -25,7 +25,13 @@ from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import StageBatches
 from refrag_rl.pretraining.optimizer import build_optimizers
 from refrag_rl.pretraining.settings import Expansion, Optimizer, PretrainConfig, StageSection
-from refrag_rl.pretraining.trainer import Progress, Scalars, StageSettings, run_stage
+from refrag_rl.pretraining.trainer import (
+    Progress,
+    Scalars,
+    StageSettings,
+    run_stage,
+    stage_checkpoint,
+)
 from refrag_rl.pretraining.validation import Validation
 from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint, gather
@@ -132,10 +138,9 @@ class Recipe:
 
     def trained_positions(self) -> dict[str, int]:
         """Return the decoder positions that each stage was trained on so far."""
-        checkpoints = {name: Checkpoint(self._folder / name) for name in STAGES}
         return {
             name: int(checkpoint.progress()["tokens"])
-            for name, checkpoint in checkpoints.items()
+            for name, checkpoint in stage_checkpoints(self._config, self._folder).items()
             if checkpoint.exists()
         }
 
@@ -203,6 +208,15 @@ class Recipe:
             target = whole.state_dict()
             for key, tensor in model.state_dict().items():
                 target[key].copy_(gather(tensor))
+
+
+def stage_checkpoints(config: PretrainConfig, folder: Path) -> dict[str, Checkpoint]:
+    """Return the checkpoint of each stage that a config has, to be read only."""
+    return {
+        name: stage_checkpoint(folder / name, stage.steps, writes=False)
+        for name in STAGES
+        if (stage := getattr(config, name)) is not None and stage.steps
+    }
 
 
 def _compresses(stage: StageSection | None) -> bool:

@@ -29,7 +29,7 @@ from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import batch_size, load_documents
 from refrag_rl.pretraining.processes import build_accelerator
 from refrag_rl.pretraining.progress import Silent, show_stages
-from refrag_rl.pretraining.recipe import STAGES, Recipe
+from refrag_rl.pretraining.recipe import STAGES, Recipe, stage_checkpoints
 from refrag_rl.pretraining.settings import PretrainConfig
 from refrag_rl.pretraining.trainer import Progress, Scalars
 from refrag_rl.pretraining.validation import Validation
@@ -41,7 +41,7 @@ from refrag_rl.run_folder import (
 )
 from refrag_rl.run_lock import LOCK_FILE, hold
 from refrag_rl.saved_runs import read_config, refuse_links
-from refrag_rl.training_state import Checkpoint, require_fields
+from refrag_rl.training_state import Checkpoint
 
 CHANGEABLE = ("in_memory_mb", "keep", "verbose")
 """Settings that a run may be gone on with changed."""
@@ -92,7 +92,7 @@ def run_pretraining(config: DictConfig) -> None:
         if main:
             last = partial(_last_checkpoint, folder)
             open_until_end.enter_context(saying_how_to_go_on(_same_command(accelerator), last))
-            curves = ResumableWriter(folder, _last_position(folder))
+            curves = ResumableWriter(folder, _last_position(settings, folder))
             writer = cast(Scalars, open_until_end.enter_context(closing(curves)))
             if settings.verbose:
                 show = open_until_end.enter_context(show_stages())
@@ -113,19 +113,19 @@ def run_pretraining(config: DictConfig) -> None:
             accelerator.end_training()
             raise
         if main:
-            _finish(settings, OmegaConf.to_yaml(config), recipe, train, validation)
+            _finish(settings, folder, OmegaConf.to_yaml(config), recipe, train, validation)
     accelerator.end_training()
 
 
 def _finish(
     settings: PretrainConfig,
+    folder: Path,
     config_yaml: str,
     recipe: Recipe,
     train: TokenizedCorpus,
     validation: TokenizedCorpus,
 ) -> None:
     """Measure the model and write it with its figures and its card."""
-    folder = Path(settings.output)
     refrag = recipe.refrag
     model, chunk_tokenizer = refrag.model, refrag.chunk_tokenizer
     figures = Validation(
@@ -239,15 +239,12 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return next((path for path in paths if path is not None), None)
 
 
-def _last_position(folder: Path) -> dict[str, int]:
+def _last_position(settings: PretrainConfig, folder: Path) -> dict[str, int]:
     """Return how long the event files were at the last checkpoint."""
-    for name in reversed(STAGES):
-        # Another object loads it, and reports where the newest is damaged.
-        checkpoint = Checkpoint(folder / name, writes=False)
+    # Another object loads it, and reports where the newest is damaged.
+    for checkpoint in reversed(stage_checkpoints(settings, folder).values()):
         if checkpoint.exists():
-            progress = checkpoint.progress()
-            require_fields(progress, {"events": dict}, checkpoint.last_path() or folder)
-            return dict(progress["events"])
+            return dict(checkpoint.progress()["events"])
     return {}
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -51,7 +51,7 @@ class Scalars(Protocol):
         ...
 
 
-_PROGRESS = {"step": int, "tokens": int, "losses": dict}
+_PROGRESS = {"step": int, "tokens": int, "losses": dict, "events": dict}
 """What is kept beside the state."""
 
 Loss = Callable[[Batch], Tensor]
@@ -106,6 +106,29 @@ class StageSettings:
     keep: int = KEEP
 
 
+def stage_checkpoint(
+    folder: Path, steps: int, *, writes: bool = True, keep: int = KEEP
+) -> Checkpoint:
+    """Return the checkpoint of a stage, in which only states that it can be in are sound.
+
+    Args:
+        folder: Of the stage.
+        steps: Of the whole stage.
+        writes: Whether this process writes.
+        keep: How many states are kept.
+    """
+
+    def check(progress: Mapping[str, Any]) -> None:
+        require_fields(progress, _PROGRESS)
+        if progress["step"] > steps:
+            raise ValueError(f"its step is {progress['step']}, of {steps} in all")
+        for name, values in progress["losses"].items():
+            if not isinstance(values, list) or not all(isinstance(v, float) for v in values):
+                raise ValueError(f"its losses of {name} are no numbers")
+
+    return Checkpoint(folder, writes=writes, keep=keep, check=check)
+
+
 def run_stage(
     model: RefragForCausalLM,
     optimizers: list[torch.optim.Optimizer],
@@ -142,7 +165,9 @@ def run_stage(
         StoppedError: A signal asked for it; the step is finished and the state kept.
         UserError: All checkpoints are damaged.
     """
-    checkpoint = Checkpoint(folder, writes=accelerator.is_main_process, keep=settings.keep)
+    checkpoint = stage_checkpoint(
+        folder, settings.steps, writes=accelerator.is_main_process, keep=settings.keep
+    )
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     prepared, *optimizers = accelerator.prepare(_StageModel(model, loss_of), *optimizers)
     step, tokens = 0, 0
@@ -150,7 +175,6 @@ def run_stage(
     losses: dict[str, list[float]] = {}
     if checkpoint.exists():
         progress = checkpoint.load(model, optimizers)
-        require_fields(progress, _PROGRESS, checkpoint.last_path() or folder)
         step, tokens, losses = progress["step"], progress["tokens"], progress["losses"]
     clock, counted = time.perf_counter(), 0
     while step < settings.steps:

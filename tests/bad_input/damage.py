@@ -57,6 +57,23 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def huge(path: Path) -> None:
+    """Make the file one of a terabyte, of which nothing lies on the disk."""
+    os.truncate(path, 10**12)
+
+
+def pipe(path: Path) -> None:
+    """Put a named pipe in its place, which nobody writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    """Put a link to what has no end in its place."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
 def pickled(path: Path) -> None:
     """Put a pickle in its place that does something when it is read."""
     path.write_bytes(pickle.dumps(Executed()))
@@ -121,6 +138,9 @@ def header(text: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+UNREADABLE: dict[str, Damage] = {"huge": huge, "pipe": pipe, "endless": endless}
+"""Ways in which a file cannot be read whole."""
+
 NO_SAFETENSORS: dict[str, Damage] = {
     "removed": removed,
     "empty": content(b""),
@@ -146,6 +166,7 @@ NO_SAFETENSORS: dict[str, Damage] = {
 """Ways in which a file is no safetensors file."""
 
 NO_JSON: dict[str, Damage] = {
+    **UNREADABLE,
     "removed": removed,
     "empty": content(b""),
     "cut": cut(0.5),

@@ -12,7 +12,16 @@ import torch
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from tests.bad_input.checking import QUICK, check_refused
-from tests.bad_input.damage import NO_JSON, NO_SAFETENSORS, Damage, first, put, tensors, without
+from tests.bad_input.damage import (
+    NO_JSON,
+    NO_SAFETENSORS,
+    UNREADABLE,
+    Damage,
+    first,
+    put,
+    tensors,
+    without,
+)
 from tests.cli.running import InProcess
 
 DESCRIPTIONS: dict[str, Damage] = {
@@ -56,12 +65,17 @@ DESCRIPTIONS: dict[str, Damage] = {
 
 WEIGHTS: dict[str, Damage] = {
     **NO_SAFETENSORS,
+    **UNREADABLE,
     "none": tensors(lambda own: own.clear()),
     "one-less": tensors(lambda own: own.popitem()),
     "one-more": tensors(lambda own: own.update(more=torch.zeros(1))),
     "renamed": tensors(lambda own: own.update({"../weight": own.pop(min(own))})),
     "wider": first(lambda tensor: torch.cat([tensor, tensor])),
     "flat": first(torch.flatten),
+    "transposed": first(torch.t),
+    "all-transposed": tensors(
+        lambda own: own.update({n: own[n].t().contiguous() for n in own if own[n].ndim == 2})
+    ),
     "nan": first(lambda tensor: tensor * float("nan")),
     "infinite": first(lambda tensor: tensor / 0),
 }
@@ -94,10 +108,17 @@ def test_damaged_weights(
     in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, policy: Path, name: str
 ) -> None:
     WEIGHTS[name](policy / "policy.safetensors")
-    if (policy / "policy.safetensors").is_file():
+    if name not in UNREADABLE and (policy / "policy.safetensors").is_file():
         # As one who wants them to be read would do.
         whole = (policy / "policy.safetensors").read_bytes()
         put("weights_sha256", hashlib.sha256(whole).hexdigest())(policy / "policy.json")
+    use(in_process, tiny, tmp_path)
+
+
+def test_a_policy_of_another_model_of_the_same_width(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, policy: Path
+) -> None:
+    put("refrag", "0123456789abcdef")(policy / "policy.json")
     use(in_process, tiny, tmp_path)
 
 

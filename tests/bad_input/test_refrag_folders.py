@@ -164,6 +164,17 @@ def test_pickled_weights_are_not_read(
     use(in_process, tmp_path, tiny_corpus)
 
 
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt"])
+def test_it_is_said_how_pickled_weights_can_be_used(
+    in_process: InProcess, tmp_path: Path, tiny_corpus: Path, model: Path, file: str
+) -> None:
+    (model / "model.safetensors").rename(model / file)
+    given = ("corpus=files", f"corpus.path={tiny_corpus}", "selectors=[recency]", "output=out")
+    outcome = in_process("evaluate", *given, "refrag.path=model")
+    check_refused(outcome, tmp_path)
+    assert f"{file} is a pickle" in outcome.err and "convert it to safetensors" in outcome.err
+
+
 def test_an_adapter_leads_to_no_other_model(
     in_process: InProcess, tmp_path: Path, tiny_corpus: Path, model: Path
 ) -> None:
@@ -227,8 +238,10 @@ def test_a_sharded_checkpoint_is_read(tiny_checkpoint: Path, tmp_path: Path) -> 
     assert all(torch.equal(weights[n], whole[n]) for n in names)
 
 
-def test_a_hidden_part_in_a_pickle_is_not_read_for_pretraining(
-    in_process: InProcess, tmp_path: Path, model: Path
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("damage", [pickled, saved_by_torch])
+def test_a_part_in_a_pickle_is_not_read_for_pretraining(
+    in_process: InProcess, tmp_path: Path, model: Path, part: str, damage: Damage
 ) -> None:
     from tests.cli.test_pretrain import TINY
 
@@ -242,9 +255,12 @@ def test_a_hidden_part_in_a_pickle_is_not_read_for_pretraining(
     content(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))(
         folder / "tokenizer_config.json"
     )
-    pickled(folder / "pytorch_model.bin")
-    plain = tuple(each for each in TINY if not each.startswith("model.encoder."))
+    damage(folder / "pytorch_model.bin")
+    plain = tuple(each for each in TINY if not each.startswith(f"model.{part}."))
     data = ("data.files=[text.txt]", "data.validation_files=[text.txt]")
-    given = (*plain, *data, "model.encoder=part", "output=out")
-    check_refused(in_process("pretrain", *given), tmp_path)
+    given = (*plain, *data, f"model.{part}=part", "model.induction_start=false", "output=out")
+    outcome = in_process("pretrain", *given)
+    check_refused(outcome, tmp_path)
+    assert "pytorch_model.bin is a pickle" in outcome.err
+    assert "convert it to safetensors" in outcome.err
     assert not (tmp_path / "executed").exists()

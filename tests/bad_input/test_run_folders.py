@@ -20,7 +20,7 @@ from refrag_rl.checkpoint_files import CheckpointFiles
 from refrag_rl.commands import run_command
 from refrag_rl.train import train
 from tests.bad_input.checking import QUICK, contents
-from tests.bad_input.damage import NO_JSON, NO_SAFETENSORS, Damage, content, put
+from tests.bad_input.damage import NO_JSON, NO_SAFETENSORS, Damage, content, edited, pipe, put
 from tests.cli.conftest import SIZES
 from tests.cli.running import InProcess, Outcome
 
@@ -152,21 +152,55 @@ def test_metadata_that_cannot_be_used(in_process: InProcess, run: Path, name: st
     check_not_resumed(in_process("train", "resume=run"))
 
 
-@pytest.mark.parametrize(
-    "name", [*(each for each in NO_JSON if each != "nothing"), "rows", "numbers"]
-)
+def row(**changes: object) -> Damage:
+    """Change the second row of a comparison; ``...`` removes a key."""
+
+    def change(rows: list[dict[str, object]]) -> None:
+        rows[1].update(changes)
+        for key in [key for key, value in changes.items() if value is ...]:
+            del rows[1][key]
+
+    return edited(change)
+
+
+COMPARISONS: dict[str, Damage] = {
+    **NO_JSON,
+    "no-rows": content("[]"),
+    "number": content("5"),
+    "mapping": content('{"rows": []}'),
+    "number-rows": content("[5]"),
+    "text-rows": content('["domain"]'),
+    "lists": content("[[1], [2]]"),
+    "short-row": content('[{"domain": "x"}]'),
+    "no-count": row(count=...),
+    "no-interval": row(ci_low=...),
+    "selector-number": row(selector=5),
+    "selector-list": row(selector=["random"]),
+    "domain-null": row(domain=None),
+    "domain-mapping": row(domain={"a": 1}),
+    "level-text": row(log_perplexity="2.5"),
+    "level-null": row(log_perplexity=None),
+    "level-true": row(log_perplexity=True),
+    "level-nan": row(log_perplexity=float("nan")),
+    "level-infinite": row(log_perplexity=float("inf")),
+    "level-huge": row(log_perplexity=10**400),
+    "count-half": row(count=1.5),
+    "budget-text": row(budget="2"),
+    "sees-output-number": row(sees_output=1),
+    "resampled": row(resampled="moons"),
+    "no-budget": row(selector="recency", budget=None, compression_rate=None),
+    "gap-text": row(gap_closed="0.5"),
+}
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_a_comparison_that_cannot_be_shown(
     in_process: InProcess, finished: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    damage = {
-        **NO_JSON,
-        "list": content("[5]"),
-        "rows": content('[{"domain": "x"}]'),
-        "numbers": content("[[1], [2]]"),
-    }[name]
-    damage(tmp_path / "run" / "comparison.json")
+    COMPARISONS[name](tmp_path / "run" / "comparison.json")
     check_not_resumed(in_process("train", "resume=run"))
+    assert (tmp_path / "run" / "comparison.png").exists()
 
 
 @pytest.mark.parametrize("name", [name for name in NO_SAFETENSORS if name != "removed"])
@@ -185,6 +219,14 @@ PROGRESS: dict[str, Callable[[dict[str, Any]], object]] = {
     "done-nan": lambda own: own.update(training_seconds=float("nan")),
     "events-list": lambda own: own.update(events=[]),
     "no-done": lambda own: own.pop("done"),
+    "saved-later": lambda own: own.update(saved_at=own["done"] + 1),
+    "update-negative": lambda own: own.update(update=-1),
+    "update-beyond": lambda own: own.update(update=10**6),
+    "update-text": lambda own: own.update(update="1"),
+    "update-half": lambda own: own.update(update=0.5),
+    "update-nan": lambda own: own.update(update=float("nan")),
+    "update-none-at-the-end": lambda own: own.update(update=0),
+    "no-update": lambda own: own.pop("update"),
 }
 
 TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
@@ -194,6 +236,8 @@ TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "random-short": lambda own: own.update({"random.torch": torch.zeros(3, dtype=torch.uint8)}),
     "random-python": lambda own: own.update({"random.python": torch.zeros(2, dtype=torch.int64)}),
     "gauss": lambda own: own.update({"random.gauss": torch.zeros(0)}),
+    "random-negative": lambda own: own["random.numpy"].fill_(-1),
+    "random-position": lambda own: own["random.numpy"][-1:].fill_(10**9),
     "more": lambda own: own.update({"model.more": torch.zeros(1)}),
     "optimizer-name": lambda own: own.update({"optimizers.x": torch.zeros(1)}),
     "optimizer-index": lambda own: own.update({"optimizers.9.9.step": torch.zeros(1)}),
@@ -227,6 +271,20 @@ def test_progress_that_is_none(in_process: InProcess, run: Path, name: str) -> N
     check_not_resumed(in_process("train", "resume=run"), "cannot be resumed from")
 
 
+def test_the_state_before_a_damaged_one_is_used(
+    in_process: InProcess, run: Path, finished: Path
+) -> None:
+    """A sound file with an impossible state is passed over, and the run comes to the same."""
+    files = CheckpointFiles(run / "checkpoint", keep=9)
+    last = files.read()
+    files.write(last.tensors, {**last.progress, "update": -1})
+    outcome = in_process("train", "resume=run")
+    assert outcome.code == 0, outcome.err
+    assert "is damaged (its update is -1" in outcome.err
+    for name in ("comparison.json", "policy/policy.safetensors"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", [name for name in TENSORS if name != "weights-nan"])
 def test_states_of_something_else(in_process: InProcess, run: Path, name: str) -> None:
     rewrite(run, lambda own: None, TENSORS[name])
@@ -246,6 +304,18 @@ def test_a_link_out_of_the_folder(
     before = contents(outside) if outside.is_dir() else outside.read_bytes()
     check_not_resumed(in_process("train", "resume=run"), "is a link")
     assert (contents(outside) if outside.is_dir() else outside.read_bytes()) == before
+
+
+@pytest.mark.parametrize("name", ["curves", "checkpoint"])
+def test_a_named_pipe_in_the_folder_is_not_waited_for(
+    in_process: InProcess, run: Path, name: str
+) -> None:
+    folder, pattern = {
+        "curves": ("tensorboard", "events.out.tfevents.*"),
+        "checkpoint": ("checkpoint", "*.safetensors"),
+    }[name]
+    pipe(next((run / folder).glob(pattern)))
+    check_not_resumed(in_process("train", "resume=run"), "neither a file nor a folder")
 
 
 def test_names_in_a_checkpoint_lead_nowhere(
