@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
+from refrag_rl.modeling.chunk_statistics import chunk_log_perplexity, reconstruction_loss
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
 from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.modeling.model import RefragForCausalLM
@@ -205,7 +206,9 @@ class RewardModel:
 
         Arguments and errors as ``log_perplexity``.
         """
-        return self._read(self._selections(windows, expanded))
+        selections = self._selections(windows, expanded)
+        self.sets_scored += len(selections)
+        return self._scorer.log_likelihood(self._sequences(selections))
 
     def log_perplexity_of_last_tokens(
         self, windows: Sequence[Window], tokens: int
@@ -228,7 +231,7 @@ class RewardModel:
             context = window.context_tokens()
             last = context[max(0, len(context) - tokens) :]
             sequences.append(_sequence(window, last[None], whole, whole, None))
-        return _log_perplexity(self._scorer.log_likelihood(sequences))
+        return self._scorer.log_perplexity(sequences)
 
     def _selections(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
@@ -240,52 +243,33 @@ class RewardModel:
         ]
 
     def _score_selections(self, selections: list[Selection]) -> list[float]:
-        return _log_perplexity(self._read(selections)).tolist()
-
-    def _read(self, selections: list[Selection]) -> list[NDArray[np.float32]]:
-        """Return each selection's output token log-likelihoods, (o,)."""
         self.sets_scored += len(selections)
+        return self._scorer.log_perplexity(self._sequences(selections)).tolist()
+
+    def _sequences(self, selections: list[Selection]) -> list[MixedSequence]:
+        """Return what the decoder reads for each selection."""
         mixed = [window for window, row in selections if (window.chunk_mask & ~row).any()]
         embeddings: dict[str, NDArray[np.float32]] = {}
         if mixed:
             keys = [window.key for window in mixed]
             embeddings = dict(zip(keys, self.chunk_embeddings(mixed), strict=True))
-        return self._scorer.log_likelihood(
-            [
-                _sequence(
-                    window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)
-                )
-                for window, row in selections
-            ]
-        )
+        return [
+            _sequence(
+                window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)
+            )
+            for window, row in selections
+        ]
 
     def _score_chunks(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's chunk log-perplexities, (L,)."""
-        alone = [
-            _chunk_alone(chunk, None)
-            for window in windows
-            for chunk in window.context_ids[window.chunk_mask]
-        ]
-        return self._by_chunk(windows, alone)
+        masks = np.stack([window.chunk_mask for window in windows])
+        return _by_window(masks, chunk_log_perplexity(self._scorer, _chunks(windows)))
 
     def _reconstruct(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's reconstruction losses, (L,)."""
-        embeddings = self.chunk_embeddings(windows)
-        given = [
-            _chunk_alone(window.context_ids[chunk], row[chunk])
-            for window, row in zip(windows, embeddings, strict=True)
-            for chunk in np.flatnonzero(window.chunk_mask)
-        ]
-        return self._by_chunk(windows, given)
-
-    def _by_chunk(
-        self, windows: list[Window], sequences: list[MixedSequence]
-    ) -> list[NDArray[np.float32]]:
-        """Return the log-perplexities of sequences, one for each chunk of text, (L,) a window."""
         masks = np.stack([window.chunk_mask for window in windows])
-        log_perplexity = np.zeros(masks.shape, dtype=np.float32)
-        log_perplexity[masks] = _log_perplexity(self._scorer.log_likelihood(sequences))
-        return list(log_perplexity)
+        embeddings = self.chunk_embeddings(windows)[masks]
+        return _by_window(masks, reconstruction_loss(self._scorer, _chunks(windows), embeddings))
 
     @torch.inference_mode()
     def _project(
@@ -303,10 +287,7 @@ class RewardModel:
             for i in np.flatnonzero(window.chunk_mask)
         ]
         masks = np.stack([window.chunk_mask for window in windows])
-        contexts = np.zeros((*masks.shape, self.embedding_size), dtype=np.float32)
-        contexts[masks] = self._encode(pieces)
-        # Copies: a view would keep the whole batch alive for as long as one window is cached.
-        return [context.copy() for context in contexts]
+        return _by_window(masks, self._encode(pieces))
 
     def _encode_prompts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's prompt embedding, (d_enc,)."""
@@ -366,19 +347,22 @@ def _sequence(
     )
 
 
-def _chunk_alone(chunk: NDArray[np.int64], embedding: NDArray[np.float32] | None) -> MixedSequence:
-    """Return a chunk (k,) as an output, behind its own embedding (d_enc,) or behind nothing."""
-    given = np.ones(0 if embedding is None else 1, dtype=np.bool_)
-    return MixedSequence(
-        context_ids=np.tile(chunk, (len(given), 1)),
-        chunk_mask=given,
-        expanded=~given,
-        prompt_ids=np.zeros(0, dtype=np.int64),
-        output_ids=chunk,
-        chunk_embeddings=None if embedding is None else embedding[None],
-    )
+def _chunks(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """Return the chunks that hold text, of one window after another, (N, k)."""
+    return np.concatenate([window.context_ids[window.chunk_mask] for window in windows])
 
 
-def _log_perplexity(log_likelihood: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the mean negative log-likelihood of each array, (N,), nats per token."""
-    return -np.array([tokens.mean(dtype=np.float64) for tokens in log_likelihood], np.float32)
+def _by_window(masks: NDArray[np.bool_], values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return what was found of the chunks that hold text window by window, zeros in padding.
+
+    Args:
+        masks: (B, L), true for chunks that hold text.
+        values: (N, ...) of those chunks.
+
+    Returns:
+        ``B`` arrays (L, ...); copies, as a view would keep the whole batch alive for as long as one
+        window is cached.
+    """
+    filled = np.zeros((*masks.shape, *values.shape[1:]), dtype=np.float32)
+    filled[masks] = values
+    return [row.copy() for row in filled]
