@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
 from refrag_rl.modeling.chunk_statistics import chunk_log_perplexity, reconstruction_loss
-from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
+from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.modeling.model import RefragForCausalLM
 from refrag_rl.modeling.sequences import MixedSequence, SequenceScorer
+from refrag_rl.window_encoder import WindowEncoder, by_window
 
 BodyType = Literal["float32", "bfloat16"]
 Selection = tuple[Window, NDArray[np.bool_]]
@@ -74,6 +74,7 @@ class RewardModel:
         self.sets_scored = 0
         self._chunk_tokenizer = chunk_tokenizer
         self._batch_tokens = batch_tokens
+        self._encoder = WindowEncoder(model, chunk_tokenizer, batch_tokens)
         self._scorer = SequenceScorer(model, batch_tokens, use_bfloat16=dtype == "bfloat16")
         self._chunk_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
         self._prompt_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
@@ -137,7 +138,7 @@ class RewardModel:
         """
         self._require_chunk_size(windows)
         keys = [window.key for window in windows]
-        return np.stack(self._chunk_embeddings.collect(keys, windows, self._encode_contexts))
+        return np.stack(self._chunk_embeddings.collect(keys, windows, self._encoder.contexts))
 
     def prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the prompts' embeddings, (B, d_enc), zeros where there is no prompt.
@@ -146,7 +147,7 @@ class RewardModel:
         averaged.
         """
         keys = [window.key for window in windows]
-        return np.stack(self._prompt_embeddings.collect(keys, windows, self._encode_prompts))
+        return np.stack(self._prompt_embeddings.collect(keys, windows, self._encoder.prompts))
 
     def chunk_log_perplexity(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return each chunk's own log-perplexity, (B, L), nats per token, zeros in padding chunks.
@@ -173,12 +174,12 @@ class RewardModel:
             UserError: The windows' chunk size is not the model's.
         """
         masks = np.stack([window.chunk_mask for window in windows])
-        return self._project(self.chunk_embeddings(windows), masks)
+        return self._encoder.project(self.chunk_embeddings(windows), masks)
 
     def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the projected prompt embeddings, (B, d_dec), zeros where there is none."""
         asked = np.array([window.prompt_ids.size > 0 for window in windows])
-        return self._project(self.prompt_embeddings(windows), asked)
+        return self._encoder.project(self.prompt_embeddings(windows), asked)
 
     def log_perplexity(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
@@ -263,60 +264,13 @@ class RewardModel:
     def _score_chunks(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's chunk log-perplexities, (L,)."""
         masks = np.stack([window.chunk_mask for window in windows])
-        return _by_window(masks, chunk_log_perplexity(self._scorer, _chunks(windows)))
+        return by_window(masks, chunk_log_perplexity(self._scorer, _chunks(windows)))
 
     def _reconstruct(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's reconstruction losses, (L,)."""
         masks = np.stack([window.chunk_mask for window in windows])
         embeddings = self.chunk_embeddings(windows)[masks]
-        return _by_window(masks, reconstruction_loss(self._scorer, _chunks(windows), embeddings))
-
-    @torch.inference_mode()
-    def _project(
-        self, embeddings: NDArray[np.float32], held: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Return projected embeddings, (..., d_dec), zeros where ``held`` (...) is false."""
-        projected = self.model.project(torch.from_numpy(embeddings).to(self.model.device))
-        return np.where(held[..., None], projected.float().cpu().numpy(), np.float32(0))
-
-    def _encode_contexts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
-        """Return each window's chunk embeddings, (L, d_enc)."""
-        pieces = [
-            Piece(window.context_ids[i], window.chunk_texts[i])
-            for window in windows
-            for i in np.flatnonzero(window.chunk_mask)
-        ]
-        masks = np.stack([window.chunk_mask for window in windows])
-        return _by_window(masks, self._encode(pieces))
-
-    def _encode_prompts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
-        """Return each window's prompt embedding, (d_enc,)."""
-        cut = self._chunk_tokenizer.cut_prompt
-        size = self.model.config.chunk_size
-        pieces = [cut(window.prompt_ids, window.prompt_text, size) for window in windows]
-        embeddings = self._encode([piece for prompt in pieces for piece in prompt])
-        ends = np.cumsum([len(prompt) for prompt in pieces])
-        nothing = np.zeros(self.embedding_size, dtype=np.float32)
-        return [
-            embeddings[end - len(prompt) : end].mean(0) if prompt else nothing
-            for prompt, end in zip(pieces, ends, strict=True)
-        ]
-
-    @torch.inference_mode()
-    def _encode(self, pieces: list[Piece]) -> NDArray[np.float32]:
-        """Return the encoder's embedding of each piece, (N, d_enc)."""
-        if not pieces:
-            return np.zeros((0, self.embedding_size), dtype=np.float32)
-        inputs = self._chunk_tokenizer.encode(pieces)
-        size = max(1, self._batch_tokens // inputs.input_ids.shape[1])
-        device = self.model.device
-        parts = [
-            self.model.encode_chunks(ids.to(device), mask.to(device)).float().cpu()
-            for ids, mask in zip(
-                inputs.input_ids.split(size), inputs.attention_mask.split(size), strict=True
-            )
-        ]
-        return torch.cat(parts).numpy()
+        return by_window(masks, reconstruction_loss(self._scorer, _chunks(windows), embeddings))
 
     def _require_chunk_size(self, windows: Sequence[Window]) -> None:
         size = self.model.config.chunk_size
@@ -350,19 +304,3 @@ def _sequence(
 def _chunks(windows: Sequence[Window]) -> NDArray[np.int64]:
     """Return the chunks that hold text, of one window after another, (N, k)."""
     return np.concatenate([window.context_ids[window.chunk_mask] for window in windows])
-
-
-def _by_window(masks: NDArray[np.bool_], values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Return what was found of the chunks that hold text window by window, zeros in padding.
-
-    Args:
-        masks: (B, L), true for chunks that hold text.
-        values: (N, ...) of those chunks.
-
-    Returns:
-        ``B`` arrays (L, ...); copies, as a view would keep the whole batch alive for as long as one
-        window is cached.
-    """
-    filled = np.zeros((*masks.shape, *values.shape[1:]), dtype=np.float32)
-    filled[masks] = values
-    return [row.copy() for row in filled]
