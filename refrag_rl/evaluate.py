@@ -23,14 +23,10 @@ def evaluate(config: DictConfig) -> None:
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
     from refrag_rl.allocator import keep_large_blocks
     from refrag_rl.comparison import build_columns, build_comparator, build_selectors
-    from refrag_rl.composition import (
-        build_refrag,
-        build_windows,
-        evaluation_split,
-        load_documents,
-    )
+    from refrag_rl.composition import build_refrag, evaluation_split
     from refrag_rl.evaluation.report import write_comparison, write_window_scores
     from refrag_rl.evaluation.tables import comparison_tables
+    from refrag_rl.loading import load_windows
     from refrag_rl.page.run_report import RunReport
     from refrag_rl.progress import ProgressReport
     from refrag_rl.run_folder import (
@@ -48,15 +44,7 @@ def evaluate(config: DictConfig) -> None:
     with quiet_if_asked.status("loading model and corpus"):
         refrag = build_refrag(config.refrag)
         heuristics, policies = build_selectors(list(config.selectors), refrag.reward_model)
-        windows = build_windows(
-            config.windows,
-            load_documents(config.corpus),
-            split,
-            refrag,
-            count=config.count,
-            seed=config.seed,
-            each_domain=True,
-        )
+        windows = load_windows(config, split, refrag, each_domain=True)
     columns = build_columns(
         list(config.rates),
         list(config.budgets),

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
-from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
+from refrag_rl.modeling.chunk_statistics import chunk_log_perplexity, reconstruction_loss
+from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.modeling.model import RefragForCausalLM
 from refrag_rl.modeling.sequences import MixedSequence, SequenceScorer
+from refrag_rl.window_encoder import WindowEncoder, by_window
 
 BodyType = Literal["float32", "bfloat16"]
 Selection = tuple[Window, NDArray[np.bool_]]
@@ -73,6 +74,7 @@ class RewardModel:
         self.sets_scored = 0
         self._chunk_tokenizer = chunk_tokenizer
         self._batch_tokens = batch_tokens
+        self._encoder = WindowEncoder(model, chunk_tokenizer, batch_tokens)
         self._scorer = SequenceScorer(model, batch_tokens, use_bfloat16=dtype == "bfloat16")
         self._chunk_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
         self._prompt_embeddings: LruCache[NDArray[np.float32]] = LruCache(cache_windows)
@@ -136,7 +138,7 @@ class RewardModel:
         """
         self._require_chunk_size(windows)
         keys = [window.key for window in windows]
-        return np.stack(self._chunk_embeddings.collect(keys, windows, self._encode_contexts))
+        return np.stack(self._chunk_embeddings.collect(keys, windows, self._encoder.contexts))
 
     def prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the prompts' embeddings, (B, d_enc), zeros where there is no prompt.
@@ -145,7 +147,7 @@ class RewardModel:
         averaged.
         """
         keys = [window.key for window in windows]
-        return np.stack(self._prompt_embeddings.collect(keys, windows, self._encode_prompts))
+        return np.stack(self._prompt_embeddings.collect(keys, windows, self._encoder.prompts))
 
     def chunk_log_perplexity(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return each chunk's own log-perplexity, (B, L), nats per token, zeros in padding chunks.
@@ -172,12 +174,12 @@ class RewardModel:
             UserError: The windows' chunk size is not the model's.
         """
         masks = np.stack([window.chunk_mask for window in windows])
-        return self._project(self.chunk_embeddings(windows), masks)
+        return self._encoder.project(self.chunk_embeddings(windows), masks)
 
     def projected_prompt_embeddings(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the projected prompt embeddings, (B, d_dec), zeros where there is none."""
         asked = np.array([window.prompt_ids.size > 0 for window in windows])
-        return self._project(self.prompt_embeddings(windows), asked)
+        return self._encoder.project(self.prompt_embeddings(windows), asked)
 
     def log_perplexity(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
@@ -205,7 +207,9 @@ class RewardModel:
 
         Arguments and errors as ``log_perplexity``.
         """
-        return self._read(self._selections(windows, expanded))
+        selections = self._selections(windows, expanded)
+        self.sets_scored += len(selections)
+        return self._scorer.log_likelihood(self._sequences(selections))
 
     def log_perplexity_of_last_tokens(
         self, windows: Sequence[Window], tokens: int
@@ -228,7 +232,7 @@ class RewardModel:
             context = window.context_tokens()
             last = context[max(0, len(context) - tokens) :]
             sequences.append(_sequence(window, last[None], whole, whole, None))
-        return _log_perplexity(self._scorer.log_likelihood(sequences))
+        return self._scorer.log_perplexity(sequences)
 
     def _selections(
         self, windows: Sequence[Window], expanded: NDArray[np.bool_]
@@ -240,102 +244,33 @@ class RewardModel:
         ]
 
     def _score_selections(self, selections: list[Selection]) -> list[float]:
-        return _log_perplexity(self._read(selections)).tolist()
-
-    def _read(self, selections: list[Selection]) -> list[NDArray[np.float32]]:
-        """Return each selection's output token log-likelihoods, (o,)."""
         self.sets_scored += len(selections)
+        return self._scorer.log_perplexity(self._sequences(selections)).tolist()
+
+    def _sequences(self, selections: list[Selection]) -> list[MixedSequence]:
+        """Return what the decoder reads for each selection."""
         mixed = [window for window, row in selections if (window.chunk_mask & ~row).any()]
         embeddings: dict[str, NDArray[np.float32]] = {}
         if mixed:
             keys = [window.key for window in mixed]
             embeddings = dict(zip(keys, self.chunk_embeddings(mixed), strict=True))
-        return self._scorer.log_likelihood(
-            [
-                _sequence(
-                    window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)
-                )
-                for window, row in selections
-            ]
-        )
+        return [
+            _sequence(
+                window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)
+            )
+            for window, row in selections
+        ]
 
     def _score_chunks(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's chunk log-perplexities, (L,)."""
-        alone = [
-            _chunk_alone(chunk, None)
-            for window in windows
-            for chunk in window.context_ids[window.chunk_mask]
-        ]
-        return self._by_chunk(windows, alone)
+        masks = np.stack([window.chunk_mask for window in windows])
+        return by_window(masks, chunk_log_perplexity(self._scorer, _chunks(windows)))
 
     def _reconstruct(self, windows: list[Window]) -> list[NDArray[np.float32]]:
         """Return each window's reconstruction losses, (L,)."""
-        embeddings = self.chunk_embeddings(windows)
-        given = [
-            _chunk_alone(window.context_ids[chunk], row[chunk])
-            for window, row in zip(windows, embeddings, strict=True)
-            for chunk in np.flatnonzero(window.chunk_mask)
-        ]
-        return self._by_chunk(windows, given)
-
-    def _by_chunk(
-        self, windows: list[Window], sequences: list[MixedSequence]
-    ) -> list[NDArray[np.float32]]:
-        """Return the log-perplexities of sequences, one for each chunk of text, (L,) a window."""
         masks = np.stack([window.chunk_mask for window in windows])
-        log_perplexity = np.zeros(masks.shape, dtype=np.float32)
-        log_perplexity[masks] = _log_perplexity(self._scorer.log_likelihood(sequences))
-        return list(log_perplexity)
-
-    @torch.inference_mode()
-    def _project(
-        self, embeddings: NDArray[np.float32], held: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Return projected embeddings, (..., d_dec), zeros where ``held`` (...) is false."""
-        projected = self.model.project(torch.from_numpy(embeddings).to(self.model.device))
-        return np.where(held[..., None], projected.float().cpu().numpy(), np.float32(0))
-
-    def _encode_contexts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
-        """Return each window's chunk embeddings, (L, d_enc)."""
-        pieces = [
-            Piece(window.context_ids[i], window.chunk_texts[i])
-            for window in windows
-            for i in np.flatnonzero(window.chunk_mask)
-        ]
-        masks = np.stack([window.chunk_mask for window in windows])
-        contexts = np.zeros((*masks.shape, self.embedding_size), dtype=np.float32)
-        contexts[masks] = self._encode(pieces)
-        # Copies: a view would keep the whole batch alive for as long as one window is cached.
-        return [context.copy() for context in contexts]
-
-    def _encode_prompts(self, windows: list[Window]) -> list[NDArray[np.float32]]:
-        """Return each window's prompt embedding, (d_enc,)."""
-        cut = self._chunk_tokenizer.cut_prompt
-        size = self.model.config.chunk_size
-        pieces = [cut(window.prompt_ids, window.prompt_text, size) for window in windows]
-        embeddings = self._encode([piece for prompt in pieces for piece in prompt])
-        ends = np.cumsum([len(prompt) for prompt in pieces])
-        nothing = np.zeros(self.embedding_size, dtype=np.float32)
-        return [
-            embeddings[end - len(prompt) : end].mean(0) if prompt else nothing
-            for prompt, end in zip(pieces, ends, strict=True)
-        ]
-
-    @torch.inference_mode()
-    def _encode(self, pieces: list[Piece]) -> NDArray[np.float32]:
-        """Return the encoder's embedding of each piece, (N, d_enc)."""
-        if not pieces:
-            return np.zeros((0, self.embedding_size), dtype=np.float32)
-        inputs = self._chunk_tokenizer.encode(pieces)
-        size = max(1, self._batch_tokens // inputs.input_ids.shape[1])
-        device = self.model.device
-        parts = [
-            self.model.encode_chunks(ids.to(device), mask.to(device)).float().cpu()
-            for ids, mask in zip(
-                inputs.input_ids.split(size), inputs.attention_mask.split(size), strict=True
-            )
-        ]
-        return torch.cat(parts).numpy()
+        embeddings = self.chunk_embeddings(windows)[masks]
+        return by_window(masks, reconstruction_loss(self._scorer, _chunks(windows), embeddings))
 
     def _require_chunk_size(self, windows: Sequence[Window]) -> None:
         size = self.model.config.chunk_size
@@ -366,19 +301,6 @@ def _sequence(
     )
 
 
-def _chunk_alone(chunk: NDArray[np.int64], embedding: NDArray[np.float32] | None) -> MixedSequence:
-    """Return a chunk (k,) as an output, behind its own embedding (d_enc,) or behind nothing."""
-    given = np.ones(0 if embedding is None else 1, dtype=np.bool_)
-    return MixedSequence(
-        context_ids=np.tile(chunk, (len(given), 1)),
-        chunk_mask=given,
-        expanded=~given,
-        prompt_ids=np.zeros(0, dtype=np.int64),
-        output_ids=chunk,
-        chunk_embeddings=None if embedding is None else embedding[None],
-    )
-
-
-def _log_perplexity(log_likelihood: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the mean negative log-likelihood of each array, (N,), nats per token."""
-    return -np.array([tokens.mean(dtype=np.float64) for tokens in log_likelihood], np.float32)
+def _chunks(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """Return the chunks that hold text, of one window after another, (N, k)."""
+    return np.concatenate([window.context_ids[window.chunk_mask] for window in windows])

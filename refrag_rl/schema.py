@@ -311,11 +311,17 @@ class ShapeSection:
 
 @dataclass
 class PolicyShapeSection:
-    """Network of a policy of random weights."""
+    """A policy of random weights: what it reads, and its network."""
 
+    features: list[str] = field(default_factory=list)
+    chunk_embeddings: ChunkEmbeddings = ChunkEmbeddings.encoder
+    prompt_token: bool = MISSING
+    budget_token: bool = MISSING
+    logits: str = MISSING
     width: int = within(1)
     layers: int = within(1)
     heads: int = within(1)
+    kernel: int = within(1)
 
 
 @dataclass

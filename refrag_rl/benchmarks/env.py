@@ -16,7 +16,6 @@ from typing import TypedDict
 
 from omegaconf import DictConfig
 
-from refrag_rl.benchmarks.loading import load
 from refrag_rl.benchmarks.machine import Format, describe_device, number_format, seconds_of
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.random_play import VIEWS, Played
@@ -25,6 +24,7 @@ from refrag_rl.composition import build_problem
 from refrag_rl.envs.options import RewardTiming
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
+from refrag_rl.loading import load
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
 

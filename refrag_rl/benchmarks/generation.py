@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from refrag_rl.benchmarks.machine import wait_for
+from refrag_rl.benchmarks.reading import Reading
 
 
 class Answer(NamedTuple):
@@ -31,6 +32,8 @@ class Answer(NamedTuple):
         kv_cache_bytes: Of keys and values, once the last token was generated.
         ttft: Seconds to the first token.
         ttit: Seconds per further token.
+        selection_seconds: Of ``ttft``; see ``Reading``.
+        computed: See ``Reading``.
     """
 
     tokens: Tensor
@@ -38,6 +41,8 @@ class Answer(NamedTuple):
     kv_cache_bytes: int
     ttft: float
     ttit: float
+    selection_seconds: float | None
+    computed: tuple[str, ...]
 
     @property
     def tokens_per_second(self) -> float:
@@ -47,20 +52,20 @@ class Answer(NamedTuple):
 
 
 @torch.inference_mode()
-def answer(decoder: PreTrainedModel, read: Callable[[], Tensor], output_length: int) -> Answer:
+def answer(decoder: PreTrainedModel, read: Callable[[], Reading], output_length: int) -> Answer:
     """Generate tokens; the device is waited for at the start, after the first token, at the end.
 
     Args:
         decoder: A causal language model.
-        read: Makes its ``inputs_embeds`` (1, T, d).
+        read: Makes its ``inputs_embeds``.
         output_length: ``o``, 2 or more.
     """
     device = decoder.device
     wait_for(device)
     started = time.perf_counter()
-    inputs_embeds = read()
+    reading = read()
     cache = DynamicCache(config=decoder.config)
-    tokens = [_next_token(decoder, cache, inputs_embeds=inputs_embeds)]
+    tokens = [_next_token(decoder, cache, inputs_embeds=reading.inputs_embeds)]
     wait_for(device)
     first = time.perf_counter()
     while len(tokens) < output_length:
@@ -69,10 +74,12 @@ def answer(decoder: PreTrainedModel, read: Callable[[], Tensor], output_length: 
     ended = time.perf_counter()
     return Answer(
         tokens=torch.cat(tokens, dim=1)[0].cpu(),
-        positions=inputs_embeds.shape[1],
+        positions=reading.inputs_embeds.shape[1],
         kv_cache_bytes=cache_bytes(cache),
         ttft=first - started,
         ttit=(ended - first) / (output_length - 1),
+        selection_seconds=reading.selection_seconds,
+        computed=reading.computed,
     )
 
 

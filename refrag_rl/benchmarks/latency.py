@@ -5,12 +5,11 @@
 2. Methods: the full context; chunks of each size, their embeddings cached (computed beforehand) or
    not; each of them with a policy that expands chunks down to an effective compression rate.
 3. TTFT, TTIT and throughput are as in ``generation``; what they hold of a request is in
-   ``requests``. Their accelerations are over the full context of the same length, as in Figure 2 of
+   ``reading``. Their accelerations are over the full context of the same length, as in Figure 2 of
    arXiv 2509.01092.
-4. The policy is the paper's: it reads chunk embeddings and nothing else, and its pass and its picks
-   are in the times. What other inputs would add: chunk perplexity and reconstruction loss are
-   stored with the chunk embeddings and cost nothing here; the prompt's embedding is one pass of the
-   encoder over ``q`` tokens; lexical overlap is counting (``refrag_rl.observation``).
+4. What the policy reads is computed in the request, and in its times, but for what depends on a
+   chunk alone where chunk embeddings are cached (``policy_inputs``); each row says what was
+   computed, and what the selection took in all.
 5. At each length the methods take turns, after a warm-up, and the medians count.
 """
 
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -27,8 +27,9 @@ from refrag_rl.benchmarks.latency_figure import latency_figure
 from refrag_rl.benchmarks.latency_rows import LatencyRow, latency_rows
 from refrag_rl.benchmarks.machine import Format, describe_device, number_format
 from refrag_rl.benchmarks.methods import Method, list_methods
+from refrag_rl.benchmarks.reading import Reader
 from refrag_rl.benchmarks.report import Column, finish
-from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Reader, Request
+from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Request
 from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
@@ -44,11 +45,12 @@ _COLUMNS = (
     Column("context", "context_length", "{}"),
     Column("method", "method", "{}"),
     Column("reads", "positions", "{}"),
-    Column("TTFT ms", "ttft_seconds", "{:.1f}", scale=1e3),
-    Column("TTIT ms", "ttit_seconds", "{:.2f}", scale=1e3),
-    Column("tokens/s", "tokens_per_second", "{:.1f}"),
+    Column("TTFT", "ttft_seconds", "{:.1f}", scale=1e3),
+    Column("picks", "selection_seconds", "{:.1f}", scale=1e3),
+    Column("TTIT", "ttit_seconds", "{:.2f}", scale=1e3),
+    Column("tok/s", "tokens_per_second", "{:.1f}"),
     Column("KV MiB", "kv_cache_bytes", "{:.1f}", scale=2**-20),
-    Column("TTFT", "ttft_acceleration", "{:.2f}x"),
+    Column("faster", "ttft_acceleration", "{:.1f}x"),
 )
 
 
@@ -95,13 +97,17 @@ def run(config: DictConfig) -> None:
     title = f"{config.model.name}, {dtype}; {_hardware(device)}"
     note = (
         f"one request at a time: prompt of {config.prompt_length} tokens, {config.output_length} "
-        f"tokens generated; medians of {config.repeats}. reads: positions of the prefill; TTFT: "
-        "time to the first token, and the full context's over it; TTIT: time per further token; "
-        "cached: chunk embeddings computed beforehand."
+        f"tokens generated; medians of {config.repeats}, times in ms. reads: positions of the "
+        "prefill; TTFT: time to the first token; TTIT: time per further token; faster: TTFT of the "
+        "full context over this one's; cached: chunk embeddings, and what else depends on a chunk "
+        "alone, computed beforehand."
     )
     if config.policy_rates:
         rate = f"{config.policy_rates[0]:g}"
-        note += f" {rate}x: a policy expands chunks, down to rate {rate}."
+        note += (
+            f" {rate}x: a policy expands chunks, down to rate {rate}; picks: of TTFT, computing "
+            "what it reads besides chunk embeddings, its pass and its picks."
+        )
     finish(rows, _COLUMNS, folder, config, command="benchmark latency", title=title, note=note)
     latency_figure(rows, title).savefig(folder / FIGURE_FILE)
 
@@ -138,17 +144,18 @@ def _check(config: DictConfig) -> None:
 
 
 def _policy(section: DictConfig, model: RefragForCausalLM, seed: int) -> PointerPolicy:
-    """Return the paper's policy, with random weights."""
+    """Return a policy of random weights that reads what the section says.
+
+    Raises:
+        UserError: A value is out of its range.
+    """
+    plain = OmegaConf.to_container(section, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    options: dict[str, Any] = {str(name): value for name, value in plain.items()}
+    reads_projected = options["chunk_embeddings"] == "projector"
+    width = model.decoder.config.hidden_size if reads_projected else model.embedding_size
+    config = PointerConfig.from_mapping({**options, "embedding_size": width})
     torch.manual_seed(seed)
-    config = PointerConfig(
-        embedding_size=model.embedding_size,
-        features=(),
-        prompt_token=False,
-        budget_token=False,
-        width=section.width,
-        layers=section.layers,
-        heads=section.heads,
-    )
     return PointerPolicy(config).to(model.device).eval()
 
 
@@ -177,7 +184,7 @@ def measure(
 
     Args:
         model: On the device where it is to run.
-        policy: Reads chunk embeddings alone; on the same device.
+        policy: On the same device.
         methods: The full context first.
         lengths: ``s``, tokens.
         prompt_length: Tokens beside the context.

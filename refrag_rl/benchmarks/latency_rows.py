@@ -21,6 +21,10 @@ class LatencyRow(TypedDict):
         policy_rate: Rate that the policy was asked for; ``None`` without one.
         compression_rate: ``s`` over the positions read for the context.
         positions: That the decoder reads in the prefill: bos, context and prompt.
+        computed: What is computed in the request before the prefill, and in its times; see
+            ``Reading``. What a method reads beside it was computed beforehand.
+        selection_seconds: Of the time to the first token, from the chunk embeddings to the chunks
+            picked; ``None`` without a policy.
         ttft_seconds: Time to the first token.
         ttit_seconds: Time per further token.
         tokens_per_second: Throughput of one request.
@@ -40,6 +44,8 @@ class LatencyRow(TypedDict):
     policy_rate: float | None
     compression_rate: float
     positions: int
+    computed: list[str]
+    selection_seconds: float | None
     ttft_seconds: float
     ttit_seconds: float
     tokens_per_second: float
@@ -72,6 +78,7 @@ def latency_rows(
         own_ttft = median(each.ttft for each in given)
         own_ttit = median(each.ttit for each in given)
         own_throughput = median(each.tokens_per_second for each in given)
+        selection = [each.selection_seconds for each in given if each.selection_seconds is not None]
         yield LatencyRow(
             context_length=length,
             method=method.label,
@@ -80,6 +87,8 @@ def latency_rows(
             policy_rate=method.policy_rate,
             compression_rate=length / method.context_positions(length),
             positions=given[0].positions,
+            computed=list(given[0].computed),
+            selection_seconds=median(selection) if selection else None,
             ttft_seconds=own_ttft,
             ttit_seconds=own_ttit,
             tokens_per_second=own_throughput,

@@ -24,7 +24,6 @@ from omegaconf import DictConfig
 
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks import plain_rewards
-from refrag_rl.benchmarks.loading import load
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.selections import random_groups
@@ -32,6 +31,7 @@ from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.comparison import build_columns
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
+from refrag_rl.loading import load
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.selector import Selector
 from refrag_rl.benchmarks.model_clock import ModelClock, ModelSeconds
-from refrag_rl.evaluation.compare import ALL_DOMAINS, Comparator
+from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
+from refrag_rl.evaluation.rows import ALL_DOMAINS
 
 
 class Point(NamedTuple):

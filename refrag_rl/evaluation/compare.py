@@ -1,13 +1,10 @@
 """Selectors on the same windows at the same budgets.
 
 1. Every selector picks chunks of every window at every budget; the frozen decoder scores the picks.
-2. Per domain and budget, a row is a selector's mean log-perplexity with its interval, and the mean
-   of its window-by-window differences to the best heuristic there with theirs.
-3. The best heuristic of a cell is the one with the lowest mean over the cell's windows.
-4. Reference rows, one a domain, are no selection: ``no_context``, ``last_tokens`` (the last ``s/k``
-   tokens of the context), ``compressed`` (nothing expanded), ``full_context`` (all expanded).
-5. With an oracle, its bounds are rows too, marked by ``sees_output``, and each selection says which
-   share of the gap between ``random`` and them it closes.
+2. References are no selection: ``no_context``, ``last_tokens`` (the last ``s/k`` tokens of the
+   context), ``compressed`` (nothing expanded), ``full_context`` (all expanded).
+3. An oracle's bounds are scored too, where there is one.
+4. What the scores say is in ``refrag_rl.evaluation.rows``.
 """
 
 from __future__ import annotations
@@ -18,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from refrag_rl.corpora.windows import WindowSource
-from refrag_rl.evaluation.gap import NO_SHARES, gap_shares
 from refrag_rl.evaluation.interfaces import (
     REFERENCES,
     Bound,
@@ -30,18 +25,8 @@ from refrag_rl.evaluation.interfaces import (
     Selector,
     WindowScore,
 )
-from refrag_rl.evaluation.multiplicity import adjust_p_values
-from refrag_rl.evaluation.statistics import (
-    Interval,
-    bootstrap_mean,
-    bootstrap_p_value,
-    resampling_unit,
-)
+from refrag_rl.evaluation.rows import Rows, Scores
 from refrag_rl.observation import inputs_of
-
-ALL_DOMAINS = "all"
-
-Scores = NDArray[np.float64]
 
 
 class Comparator:
@@ -85,11 +70,9 @@ class Comparator:
         self.columns = list(columns)
         self.oracle = oracle
         self.seed = seed
-        self.resamples = resamples
         self.batch_size = batch_size
         self._windows = windows
-        self._document_ids = np.array([window.document_id for window in windows])
-        self._domains = np.array([window.domain for window in windows])
+        self._rows = Rows(problem.windows, windows, self.columns, seed=seed, resamples=resamples)
         self._references: dict[str, Scores] = {}
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
         self._bounds: dict[tuple[str, int], Scores] = {}
@@ -134,9 +117,12 @@ class Comparator:
             self._bounds = self._score_bounds(self.oracle, progress)
         scores = self._score(selectors, progress) | self._heuristic_scores | self._bounds
         self._compared = scores
-        rows = [row for domain in self._domain_names() for row in self._rows(domain, scores)]
-        adjust_p_values(rows)
-        return rows
+        return self._rows.of(
+            self._references,
+            scores,
+            heuristics=[heuristic.name for heuristic in self.heuristics],
+            bounds=None if self.oracle is None else self.oracle.names,
+        )
 
     def window_scores(self) -> list[WindowScore]:
         """Return what the last comparison found on each window, references left out."""
@@ -163,12 +149,8 @@ class Comparator:
         """
         return self._expanded[selector.name, position]
 
-    def _domain_names(self) -> list[str]:
-        names = sorted(set(self._domains.tolist()))
-        return names if len(names) == 1 else [*names, ALL_DOMAINS]
-
     def _batches(self) -> Iterator[NDArray[np.int64]]:
-        indices = np.arange(len(self._domains))
+        indices = np.arange(len(self._windows))
         for start in range(0, len(indices), self.batch_size):
             yield indices[start : start + self.batch_size]
 
@@ -264,91 +246,3 @@ class Comparator:
                 scores[name, position] = np.concatenate([part[name] for part in parts])
             progress(oracle.names[0])
         return scores
-
-    def _rows(self, domain: str, scores: dict[tuple[str, int], Scores]) -> Iterator[Row]:
-        mask = (self._domains == domain) | (domain == ALL_DOMAINS)
-        for name, values in self._references.items():
-            rate, chunks = _reference_cell(name, self.problem.windows)
-            yield self._row(name, domain, mask, rate, chunks, values, None)
-        for position, column in enumerate(self.columns):
-            best = self._best_heuristic(mask, position)
-            for name in dict.fromkeys(name for name, _ in scores):
-                row = self._row(
-                    name,
-                    domain,
-                    mask,
-                    column.compression_rate,
-                    column.chunks,
-                    scores[name, position],
-                    best,
-                )
-                if self.oracle is not None:
-                    row["sees_output"] = name in self.oracle.names
-                    bounds = [self._bounds[bound, position] for bound in self.oracle.names]
-                    row |= gap_shares(
-                        scores[name, position][mask],
-                        scores["random", position][mask] if self._has_random() else None,
-                        [bound[mask] for bound in bounds],
-                        self._document_ids[mask].tolist(),
-                        seed=self.seed,
-                        resamples=self.resamples,
-                    )
-                yield row
-
-    def _has_random(self) -> bool:
-        return any(heuristic.name == "random" for heuristic in self.heuristics)
-
-    def _best_heuristic(self, mask: NDArray[np.bool_], position: int) -> Scores | None:
-        candidates = [self._heuristic_scores[h.name, position] for h in self.heuristics]
-        return min(candidates, key=lambda values: float(values[mask].mean()), default=None)
-
-    def _row(
-        self,
-        name: str,
-        domain: str,
-        mask: NDArray[np.bool_],
-        compression_rate: float | None,
-        budget: int | None,
-        values: Scores,
-        best: Scores | None,
-    ) -> Row:
-        document_ids = self._document_ids[mask].tolist()
-        level = self._interval(values[mask], document_ids)
-        delta, p_value = None, None
-        if best is not None:
-            delta = self._interval((values - best)[mask], document_ids)
-            p_value = bootstrap_p_value(
-                (values - best)[mask], document_ids, seed=self.seed, resamples=self.resamples
-            )
-        return Row(
-            selector=name,
-            domain=domain,
-            windows=self.problem.windows.kind,
-            compression_rate=compression_rate,
-            budget=budget,
-            count=int(mask.sum()),
-            documents=len(set(document_ids)),
-            log_perplexity=level.mean,
-            ci_low=level.low,
-            ci_high=level.high,
-            delta_to_best_heuristic=None if delta is None else delta.mean,
-            delta_ci_low=None if delta is None else delta.low,
-            delta_ci_high=None if delta is None else delta.high,
-            delta_p_value=p_value,
-            delta_p_holm=None,
-            sees_output=False,
-            resampled=resampling_unit(document_ids),
-            **NO_SHARES,
-        )
-
-    def _interval(self, values: Scores, document_ids: Sequence[str]) -> Interval:
-        return bootstrap_mean(values, document_ids, seed=self.seed, resamples=self.resamples)
-
-
-def _reference_cell(name: str, windows: WindowSource) -> tuple[float | None, int | None]:
-    """Return (compression rate, expanded chunks) of a reference row."""
-    if name == "compressed":
-        return float(windows.chunk_size), 0
-    if name == "full_context":
-        return 1.0, windows.num_chunks
-    return None, None

@@ -89,6 +89,15 @@ class SequenceScorer:
                 scores |= zip(batch, self._read([sequences[i] for i in batch]), strict=True)
         return [scores[index] for index in range(len(sequences))]
 
+    def log_perplexity(self, sequences: Sequence[MixedSequence]) -> NDArray[np.float32]:
+        """Return the log-perplexity of each sequence's output, (N,), nats per token.
+
+        Raises:
+            UserError: A sequence is longer than the decoder can read.
+        """
+        scores = self.log_likelihood(sequences)
+        return -np.array([tokens.mean(dtype=np.float64) for tokens in scores], np.float32)
+
     @torch.inference_mode()
     def _read(self, batch: list[MixedSequence]) -> NDArray[np.float32]:
         """Return (n, o) log-likelihoods for ``n`` sequences of one shape."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from refrag_rl.evaluation.compare import ALL_DOMAINS
+from refrag_rl.evaluation.rows import ALL_DOMAINS
 
 Points = list[tuple[int, float]]
 """(training rewards, value), in order."""

@@ -177,7 +177,13 @@ def test_latency_writes_rows_and_figure(in_process: InProcess, tmp_path: Path) -
     ]
     assert [row["policy_rate"] for row in rows] == [None, None, None, 2, 2] * 2
     for row in rows:
-        assert min(row[key] for key in row if key.endswith(("seconds", "second"))) > 0
+        times = [row[key] for key in row if key.endswith(("seconds", "second"))]
+        assert min(time for time in times if time is not None) > 0
+        has_policy = row["policy_rate"] is not None
+        assert has_policy == (row["selection_seconds"] is not None) == ("policy" in row["computed"])
+        # The default policy's inputs; statistics of chunks are cached where embeddings are.
+        assert has_policy == ("lexical" in row["computed"])
+        assert (has_policy and not row["cached"]) == ("log_perplexity" in row["computed"])
     assert (tmp_path / "bench" / "benchmark.png").stat().st_size > 0
 
 
@@ -210,6 +216,8 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("latency", "chunk_sizes=[8,8]"), "chunk_sizes=[8, 8]", "different"),
         (("latency", "policy_rates=[40]"), "40", "below the largest chunk size, 32"),
         (("latency", "output_length=1"), "output_length=1", "2 or more"),
+        (("latency", "policy.features=[colour]"), "colour", "lexical"),
+        (("latency", "policy.width=30", "model=tiny-shape"), "width=30", "a multiple of heads=4"),
         (("latency", "model.encoder.model_type=none"), "none", "RoBERTa"),
         (("pretrain", "length=1"), "length=1", "2 or more"),
         (("pretrain", "decoder.model_type=bert", "repeats=1"), "Bert", "causal"),
