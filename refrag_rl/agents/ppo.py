@@ -30,7 +30,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
 from refrag_rl.agents import arguments
-from refrag_rl.agents.learning import LearningAgent, Stopwatch, difference_to_reference
+from refrag_rl.agents.figures import Stopwatch, difference_to_reference
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
 from refrag_rl.agents.rollout import EpisodeRolloutBuffer

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refrag_rl.agents import arguments
-from refrag_rl.agents.learning import LearningAgent, Stopwatch
+from refrag_rl.agents.figures import Stopwatch
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
