@@ -19,7 +19,7 @@ from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, VectorView
-from refrag_rl.agents.starting import IMITATION, check_inputs, agent_device, read_warm_start
+from refrag_rl.agents.starting import IMITATION, agent_device, check_inputs, read_warm_start
 from refrag_rl.bounds import LARGEST_SEED
 from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation
