@@ -10,51 +10,55 @@ import argparse
 NUM_CHUNKS = 32
 SIZES = (
     "rewards",
+    "long-rewards",
     "count",
     "oracle-count",
     "swap-rounds",
     "eval-every",
+    "long-eval-every",
     "validation-count",
     "agents",
-    "evaluated",
     "seeds",
+    "long-seeds",
     "cells",
     "inputs",
     "input-seeds",
     "input-cells",
 )
-BUDGETS = (2, 6, 15)
-"""Chunks expanded of 32 at the effective compression rates 8, 4 and 2."""
-HEURISTICS, REFERENCES, DOMAINS_TRAINED = 9, 4, 3
+BUDGETS = {8: 2, 4: 6, 2: 15}
+"""Chunks expanded of 32 at effective compression rates."""
+HEURISTICS, REFERENCES, DOMAINS_VALIDATED = 9, 4, 2
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
 
-def oracle_sets(swap_rounds: int) -> float:
-    """Return the sets a window that the oracle reads over all budgets, about."""
-    greedy = sum(sum(NUM_CHUNKS - i for i in range(budget)) for budget in BUDGETS)
-    swaps = sum(budget * (NUM_CHUNKS - budget) for budget in BUDGETS)
+def oracle_sets(rates: list[int], swap_rounds: int) -> float:
+    """Return the sets a window that the oracle reads at some rates, about."""
+    budgets = [BUDGETS[rate] for rate in rates]
+    # The search of a larger budget begins with that of a smaller one, and no set is read twice.
+    greedy = sum(NUM_CHUNKS - i for i in range(max(budgets)))
+    swaps = sum(budget * (NUM_CHUNKS - budget) for budget in budgets)
     return ORACLE_SEARCHES * (greedy + min(swap_rounds, 4) * swaps)
 
 
 def plan(sizes: argparse.Namespace) -> dict[str, float]:
     """Return the sets of each step."""
+    validation = DOMAINS_VALIDATED * sizes.validation_count * len(BUDGETS)
     points = sizes.rewards // sizes.eval_every
-    validation = DOMAINS_TRAINED * sizes.validation_count * len(BUDGETS)
     a_training = sizes.rewards + validation * (points + HEURISTICS)
+    long_points = sizes.long_rewards // sizes.long_eval_every
+    a_long_training = sizes.long_rewards + validation * (long_points + HEURISTICS)
     a_selector = sizes.count * len(BUDGETS)
     references = sizes.count * REFERENCES
     runs = sizes.inputs * sizes.input_seeds
     budget_runs = len(BUDGETS) * sizes.seeds
     return {
         "train": sizes.agents * sizes.seeds * a_training,
-        "evaluate": sizes.cells
-        * (
-            HEURISTICS * a_selector
-            + sizes.evaluated * sizes.seeds * a_selector
-            + (1 + sizes.evaluated) * references
-        ),
-        "oracle": sizes.cells * sizes.oracle_count * oracle_sets(sizes.swap_rounds),
+        "train_long": sizes.long_seeds * a_long_training,
+        "evaluate": sizes.cells * ((HEURISTICS + sizes.long_seeds) * a_selector + 2 * references),
+        "oracle": sizes.cells
+        * sizes.oracle_count
+        * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),
         "inputs": runs * a_training
         + sizes.input_cells * (runs * a_selector + sizes.inputs * references),
         "budgets": budget_runs * a_training
@@ -68,6 +72,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="sets a second, of one core")
     for name in SIZES:
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--oracle-rates", type=int, nargs="+", choices=BUDGETS, required=True)
     sizes = parser.parse_args()
     steps = plan(sizes)
     print(f"{'step':10}{'sets':>12}{'hours':>8}   at {sizes.rate:g} sets/s")

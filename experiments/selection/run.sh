@@ -39,18 +39,20 @@ evaluated=${EVALUATED:-long}             # compared in every cell: long, or agen
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1 2}
 input_cells=${INPUT_CELLS:-docs/strong docs/recall books/recall docs/contiguous}
-sets_per_second=${SETS_PER_SECOND:-60}   # for `plan` only; measure: refrag_rl.benchmark rewards
+sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
+# Agents that score one or two sets a window would spend most of their time on new windows.
+few="train_count=${FEW_COUNT:-500}"
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
   [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
   [rloo]="agent=rloo"
   [rloo_warm]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
-  [reinforce]="agent=reinforce"
-  [ppo]="agent=ppo"
-  [ppo_per_step]="agent=ppo env.reward_timing=per_step"
+  [reinforce]="agent=reinforce $few"
+  [ppo]="agent=ppo $few"
+  [ppo_per_step]="agent=ppo env.reward_timing=per_step $few"
   [imitation]="agent=imitation"
   [regression]="agent=regression"
 )
@@ -215,9 +217,11 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
 
 plan() {
   "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" \
-    --oracle-count "$oracle_count" --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
+    --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
+    --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
-    --evaluated $(wc -w <<<"$evaluated") --seeds $(wc -w <<<"$seeds") \
+    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
+    --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
     --input-cells $(wc -w <<<"$input_cells")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from refrag_rl.agents import arguments
 from refrag_rl.agents.credit import chunk_credit, pick_credit
-from refrag_rl.agents.learning import LearningAgent, Stopwatch, difference_to_reference
+from refrag_rl.agents.figures import Stopwatch, difference_to_reference
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.losses import mean_over_picks
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step

@@ -29,7 +29,8 @@ from refrag_rl.agents.demonstrations import (
     Demonstrations,
     imitation_loss,
 )
-from refrag_rl.agents.learning import LearningAgent, Stopwatch
+from refrag_rl.agents.figures import Stopwatch
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,24 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refrag_rl.agents import arguments, demonstrations, gains
-from refrag_rl.agents.loading import find_policy
+from refrag_rl.agents import arguments
+from refrag_rl.agents.figures import difference_to_reference
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
 from refrag_rl.agents.policy_selector import PolicySelector
-from refrag_rl.agents.selector import Problem, Selector, VectorView
+from refrag_rl.agents.selector import Problem, VectorView
+from refrag_rl.agents.starting import WARM_STARTS, agent_device, check_inputs, read_warm_start
 from refrag_rl.bounds import LARGEST_SEED
 from refrag_rl.errors import UserError
-from refrag_rl.observation import Inputs, Observation, inputs_of
+from refrag_rl.observation import Inputs, Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
 LearningRateSchedule = Literal["constant", "linear"]
 
 _OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
 """Options of a policy that its user does not choose."""
-
-WARM_STARTS = {"imitation": demonstrations.warm_start, "regression": gains.warm_start}
-"""Those that are no folder: what they train a policy with, before an agent's own learning."""
 
 
 @dataclass
@@ -109,7 +106,7 @@ class LearningAgent(ABC):
         checked = PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
         self._features = checked.features
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
-        self.warm_start = _warm_start(warm_start)
+        self.warm_start = read_warm_start(warm_start)
         self.warm_start_rewards = arguments.whole_number(
             "warm_start_rewards", warm_start_rewards, at_least=0
         )
@@ -128,7 +125,7 @@ class LearningAgent(ABC):
             "reference_windows", reference_windows, at_least=0
         )
         self.seed = arguments.whole_number("seed", seed, at_least=0, at_most=LARGEST_SEED)
-        self.device = _device(device)
+        self.device = agent_device(device)
         self.selector: PolicySelector | None = None
         if isinstance(self.warm_start, Path):
             self._take_over(self.warm_start)
@@ -325,96 +322,3 @@ class LearningAgent(ABC):
         if monitor.should_save(done):
             progress = {"update": training.update, "done": done}
             monitor.save(training.policy, training.optimizer, progress)
-
-
-def check_inputs(needed: Inputs, given: Inputs) -> None:
-    """Check that a problem's observations hold what a policy reads.
-
-    Raises:
-        UserError: They do not.
-    """
-    missing = [name for name in needed.features if name not in given.features]
-    if missing:
-        raise UserError(
-            f"the policy reads the feature {missing[0]}, which the environment does not compute; "
-            f"its inputs are {', '.join(given.features) or 'none'}"
-        )
-    source = given.chunk_embeddings or "encoder"
-    if needed.chunk_embeddings not in (None, source):
-        raise UserError(
-            f"the policy reads chunk embeddings of the {needed.chunk_embeddings}, the environment "
-            f"gives those of the {source}; give env.chunk_embeddings={needed.chunk_embeddings}"
-        )
-
-
-def difference_to_reference(
-    problem: Problem,
-    reference: Selector | None,
-    indices: NDArray[np.int64],
-    budgets: NDArray[np.int64],
-    rewards: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    """Return the mean lead over the reference on the same windows with the same budgets.
-
-    Args:
-        problem: Scores the reference's selections.
-        reference: The best heuristic; None gives {}.
-        indices: (B,) windows; none gives {}.
-        budgets: (B,) chunks.
-        rewards: (B,) of the agent on them (of a group: its mean).
-        rng: For the reference.
-
-    Returns:
-        ``reward/difference_to_best_heuristic``, in units of the reward; above 0: better than it.
-    """
-    if reference is None or not len(indices):
-        return {}
-    observation = problem.observe(indices, budgets, inputs_of(reference))
-    expanded = reference.select(observation, budgets, rng)
-    lead = rewards - problem.rewards(indices, expanded)
-    return {"reward/difference_to_best_heuristic": float(lead.mean())}
-
-
-class Stopwatch:
-    """Seconds spent inside ``with`` blocks."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> Stopwatch:
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.seconds += time.perf_counter() - self._started
-
-
-def _warm_start(given: object) -> str | Path | None:
-    """Return one of ``WARM_STARTS``, the policy folder that the user named, or None."""
-    if given is None or (isinstance(given, str) and given in WARM_STARTS):
-        return given
-    folder = find_policy(given) if isinstance(given, str | Path) else None
-    if folder is None:
-        raise UserError(
-            f"agent.warm_start={given!r}: give {', '.join(WARM_STARTS)}, null, or a run or policy "
-            "folder"
-        )
-    return folder
-
-
-def _device(device: object) -> torch.device:
-    """Return the torch device that the user named."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(str(device))
-        usable = chosen.type != "meta"
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
-        usable = False
-    if not usable:
-        raise UserError(
-            f"agent.device={device!r} cannot be used here; give auto, cpu, cuda or cuda:0"
-        )
-    return chosen

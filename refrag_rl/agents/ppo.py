@@ -30,7 +30,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 
 from refrag_rl.agents import arguments
-from refrag_rl.agents.learning import LearningAgent, Stopwatch, difference_to_reference
+from refrag_rl.agents.figures import Stopwatch, difference_to_reference
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
 from refrag_rl.agents.rollout import EpisodeRolloutBuffer
@@ -86,7 +87,7 @@ class Ppo(LearningAgent):
 
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
-        warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
+        warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
         warm_start_rewards: Sets scored by the imitation or regression that comes first.
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from refrag_rl.agents import arguments
+from refrag_rl.agents.figures import Stopwatch
 from refrag_rl.agents.gains import (
     CHUNKS_PER_WINDOW,
     EPOCHS,
@@ -34,7 +35,7 @@ from refrag_rl.agents.gains import (
     measure_gains,
     regression_loss,
 )
-from refrag_rl.agents.learning import LearningAgent, Stopwatch
+from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
@@ -45,7 +46,7 @@ class Regression(LearningAgent):
 
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
-        warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
+        warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
         warm_start_rewards: Sets scored by the imitation or regression that comes first.
         total_rewards: Sets scored in training; rounded up to whole updates. One set a window and
             update is scored besides, for the report.

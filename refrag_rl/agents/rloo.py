@@ -27,7 +27,7 @@ class Rloo(GroupAgent):
 
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
-        warm_start: ``imitation``, a policy's folder, or None; see ``LearningAgent``.
+        warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
         warm_start_rewards: Sets scored by the imitation or regression that comes first.
         total_rewards: Selections scored in training; rounded up to whole updates.
         group_size: ``G``, selections of each window, at least 2.

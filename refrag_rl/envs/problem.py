@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec
-from refrag_rl.envs.features import similarity, window_feature
 from refrag_rl.envs.finite import require_finite
 from refrag_rl.envs.options import BaselineName, RewardName, check_choice
+from refrag_rl.envs.parts import ObservedParts
 from refrag_rl.envs.reward_model import RewardModel
 from refrag_rl.errors import UserError
 from refrag_rl.lru_cache import Entries, LruCache
@@ -32,20 +31,6 @@ from refrag_rl.observation import (
 
 LAST_SCORED = 1024
 """Windows that a problem remembers to have scored."""
-
-
-_OF_THE_MODEL: dict[str, tuple[str, str]] = {
-    "encoder_chunks": ("chunk_embeddings", "a chunk's embedding"),
-    "encoder_prompt": ("prompt_embeddings", "the prompt's embedding"),
-    "projector_chunks": ("projected_chunk_embeddings", "a chunk's projected embedding"),
-    "projector_prompt": ("projected_prompt_embeddings", "the prompt's projected embedding"),
-    "log_perplexity": ("chunk_log_perplexity", "a chunk's log-perplexity"),
-    "reconstruction_loss": ("chunk_reconstruction_loss", "a chunk's reconstruction loss"),
-}
-"""Parts of an observation that the model is asked for: its method, and what to call them."""
-
-PARTS = tuple(dict.fromkeys((*_OF_THE_MODEL, *CHUNK_FEATURES)))
-"""What observations are made of; each is computed once a window, and only if someone reads it."""
 
 BASELINE_HEURISTICS = tuple(name for name in HEURISTICS if name != "random")
 """Heuristics that may be a baseline: those that draw nothing."""
@@ -108,9 +93,7 @@ class ExpansionProblem:
         self.inputs = Inputs() if inputs is None else inputs
         self._baseline_heuristics = _check_heuristics(baseline_heuristics)
         self._window_cache: LruCache[Window] = LruCache(cache_windows)
-        self._parts: dict[str, LruCache[NDArray[np.float32]]] = {
-            name: LruCache(cache_windows) for name in PARTS
-        }
+        self._parts = ObservedParts(reward_model, self._windows, cache_windows)
         # (baseline, window, budget) -> log-perplexity; the budget of "compressed" is 0.
         self._baselines: dict[tuple[str, int, int], np.float32] = {}
         self.last_scored: deque[str] = deque(maxlen=LAST_SCORED)
@@ -169,16 +152,12 @@ class ExpansionProblem:
 
     def clear(self) -> None:
         """Forget all that the reward model said; its own caches stay as they are."""
-        for cache in self._parts.values():
-            cache.clear()
+        self._parts.clear()
         self._baselines.clear()
 
     def caches(self) -> dict[str, Entries]:
         """Return what ``clear`` forgets, by name; see ``ScoreCaches``."""
-        return {
-            **{f"observed_{name}": (self._parts[name].entries, np.asarray) for name in PARTS},
-            "baselines": (self._baselines, np.float32),
-        }
+        return {**self._parts.caches(), "baselines": (self._baselines, np.float32)}
 
     def __len__(self) -> int:
         """Return how many windows there are."""
@@ -233,11 +212,11 @@ class ExpansionProblem:
         if not chunk_mask.any(axis=-1).all():
             empty = checked[int(np.flatnonzero(~chunk_mask.any(axis=-1))[0])]
             raise ValueError(f"Window {self.window(empty).key} has no chunk that holds text.")
-        chunk_embeddings = self._part(f"{source}_chunks", checked)
-        prompt_embedding = self._part(f"{source}_prompt", checked)
+        chunk_embeddings = self._parts.of(f"{source}_chunks", checked)
+        prompt_embedding = self._parts.of(f"{source}_prompt", checked)
         features = np.full((*chunk_mask.shape, len(CHUNK_FEATURES)), np.nan, dtype=np.float32)
         for name in inputs.features:
-            features[..., CHUNK_FEATURES.index(name)] = self._part(name, checked)
+            features[..., CHUNK_FEATURES.index(name)] = self._parts.of(name, checked)
         if budgets is None:
             budgets = np.zeros(len(checked))
         return Observation(
@@ -416,36 +395,6 @@ class ExpansionProblem:
     def _source(self, inputs: Inputs) -> EmbeddingSource:
         """Return where chunk embeddings come from: the problem says it where the inputs do not."""
         return inputs.chunk_embeddings or self.inputs.chunk_embeddings or "encoder"
-
-    def _part(self, name: str, indices: list[int]) -> NDArray[np.float32]:
-        """Return one of ``PARTS`` of windows, (B, ...)."""
-        cache = self._parts[name]
-        return np.stack(cache.collect(indices, indices, partial(self._compute, name)))
-
-    def _compute(self, name: str, indices: list[int]) -> list[NDArray[np.float32]]:
-        """Compute one of ``PARTS`` for windows not cached yet."""
-        windows = self._windows(indices)
-        if name in _OF_THE_MODEL:
-            method, what = _OF_THE_MODEL[name]
-            values = getattr(self.reward_model, method)(windows)
-            require_finite(what, values, windows)
-            # Copies: a row of a batch would keep the whole batch in memory.
-            return [row.astype(np.float32) for row in values]
-        if name == "similarity":
-            embeddings = zip(
-                self._part("encoder_chunks", indices),
-                self._part("encoder_prompt", indices),
-                strict=True,
-            )
-            columns = [
-                similarity(window, *pair) for window, pair in zip(windows, embeddings, strict=True)
-            ]
-        else:
-            columns = [window_feature(name, window) for window in windows]
-        return [
-            np.where(window.chunk_mask, column, 0.0).astype(np.float32)
-            for window, column in zip(windows, columns, strict=True)
-        ]
 
 
 def _check_heuristics(names: Sequence[str]) -> tuple[str, ...]:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from refrag_rl.agents.figures import difference_to_reference
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.imitation import Imitation
-from refrag_rl.agents.learning import difference_to_reference
 from refrag_rl.agents.loading import load_selector
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.policy_selector import PolicySelector

@@ -133,6 +133,7 @@ def test_curves_say_when_a_level_is_reached(script):
 def test_a_plan_grows_with_its_sizes(script):
     plan = script("plan")
     sizes = {name.replace("-", "_"): 4 for name in plan.SIZES} | {"eval_every": 2}
+    sizes |= {"long_eval_every": 2, "oracle_rates": [8, 4]}
     small = plan.plan(SimpleNamespace(**sizes))
     large = plan.plan(SimpleNamespace(**(sizes | {"oracle_count": 8, "swap_rounds": 4})))
     assert large["oracle"] > small["oracle"]
