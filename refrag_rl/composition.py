@@ -6,12 +6,14 @@ and nowhere else: nothing that was saved with a run or a policy is ever instanti
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import Signature
 from typing import Any
 
 import torch
@@ -49,11 +51,13 @@ class FrozenRefrag:
         reward_model: Scores selections.
         tokenizer: The decoder's.
         chunk_size: ``k``, tokens.
+        reads_texts: Whether the encoder has a tokenizer of its own, for the texts of chunks.
     """
 
     reward_model: RewardModel
     tokenizer: PreTrainedTokenizerFast
     chunk_size: int
+    reads_texts: bool
 
 
 def build_refrag(section: DictConfig) -> FrozenRefrag:
@@ -88,7 +92,12 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
             f"refrag.path={options['path']}: {type(loaded.tokenizer).__name__} gives no character "
             "offsets\ngive a checkpoint with a fast tokenizer"
         )
-    return FrozenRefrag(reward_model, loaded.tokenizer, loaded.model.config.chunk_size)
+    return FrozenRefrag(
+        reward_model,
+        loaded.tokenizer,
+        loaded.model.config.chunk_size,
+        reads_texts=not loaded.chunk_tokenizer.is_shared,
+    )
 
 
 def choose_device(key: str, device: str) -> str:
@@ -163,6 +172,7 @@ def build_windows(
     count: int,
     seed: int,
     each_domain: bool,
+    with_texts: bool = True,
 ) -> WindowSource:
     """Cut windows from one split of the documents.
 
@@ -174,6 +184,8 @@ def build_windows(
         count: How many windows.
         seed: Of the draw.
         each_domain: Whether there are ``count`` windows of each domain, or of all together.
+        with_texts: Whether people will see them. Without, they hold texts only if the encoder
+            reads them, or if the class has no argument ``with_texts``.
 
     Raises:
         UserError: The split has no documents, or none is as long as a window.
@@ -189,6 +201,8 @@ def build_windows(
     corpus = TokenizedCorpus(chosen, refrag.tokenizer)
     options = _plain(section)
     parts = [corpus.of_domain(domain) for domain in corpus.domains] if each_domain else [corpus]
+    if "with_texts" in _called("windows", options)[1].parameters:
+        options = {"with_texts": with_texts or refrag.reads_texts, **options}
     sources = [
         _make("windows", options, corpus=part, chunk_size=refrag.chunk_size, count=count, seed=seed)
         for part in parts
@@ -329,15 +343,7 @@ def _plain(section: DictConfig) -> dict[str, Any]:
 
 def _make(name: str, options: dict[str, Any], **objects: Any) -> Any:
     """Call the ``_target_`` of a section with its options and with objects beside them."""
-    if "_target_" not in options:
-        raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")
-    partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
-    try:
-        signature = inspect.signature(partial.func)
-    except ValueError as error:
-        raise UserError(
-            f"{name}._target_={options['_target_']} is no class that can be used here"
-        ) from error
+    partial, signature = _called(name, options)
     try:
         signature.bind(*partial.args, **partial.keywords, **objects)
     except TypeError as error:
@@ -346,3 +352,16 @@ def _make(name: str, options: dict[str, Any], **objects: Any) -> Any:
             f"{name}={options['_target_']}: {error}\nits options: {', '.join(sorted(allowed))}"
         ) from error
     return partial(**objects)
+
+
+def _called(name: str, options: dict[str, Any]) -> tuple[functools.partial[Any], Signature]:
+    """Return the ``_target_`` of a section with its options, not yet called, and its arguments."""
+    if "_target_" not in options:
+        raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")
+    partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
+    try:
+        return partial, inspect.signature(partial.func)
+    except ValueError as error:
+        raise UserError(
+            f"{name}._target_={options['_target_']} is no class that can be used here"
+        ) from error

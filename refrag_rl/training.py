@@ -253,6 +253,7 @@ def _learning(
         count=config.train_count,
         seed=config.seed,
         each_domain=False,
+        with_texts=False,
     )
     problem = build_problem(
         windows,

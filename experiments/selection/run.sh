@@ -52,7 +52,7 @@ declare -A settings=(
   [rloo_warm]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
   [reinforce]="agent=reinforce $few"
   [ppo]="agent=ppo $few"
-  [ppo_per_step]="agent=ppo env.reward_timing=per_step $few"
+  [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression"
 )

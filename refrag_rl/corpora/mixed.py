@@ -29,6 +29,7 @@ class MixedWindows:
         parts: Of each part its ``kind`` and further options of that kind's windows.
         count: Number of windows.
         seed: Of all parts.
+        with_texts: Fill in the texts of chunks, prompt and output.
 
     Raises:
         UserError: There are no parts, a kind or an option is unknown, or an option is out of range.
@@ -45,6 +46,7 @@ class MixedWindows:
         context_length: int = 512,
         count: int = 1000,
         seed: int = 0,
+        with_texts: bool = True,
     ) -> None:
         if not parts:
             raise UserError("windows.parts is empty; give kinds, as in [{kind: recall}]")
@@ -56,6 +58,7 @@ class MixedWindows:
             "context_length": context_length,
             "count": -(-count // len(parts)),
             "seed": seed,
+            "with_texts": with_texts,
         }
         self._parts = [_part(dict(part), corpus, shared) for part in parts]
 

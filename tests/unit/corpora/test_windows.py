@@ -1,10 +1,14 @@
 """The three kinds of windows keep what they promise."""
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from refrag_rl.composition import build_windows
 from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.mixed import MixedWindows
 from refrag_rl.corpora.recall import RecallWindows
@@ -13,6 +17,7 @@ from refrag_rl.corpora.retrieved import RetrievedWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import Window, WindowSource
 from refrag_rl.errors import UserError
+from tests.unit.corpora.conftest import make_documents
 
 K = 8
 KINDS = {
@@ -222,3 +227,37 @@ def test_bad_options_are_said_in_two_lines(kind: str, keys: dict, corpus: Tokeni
     with pytest.raises(UserError) as caught:
         make(kind, corpus, **keys)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("reads_texts", [False, True])
+def test_windows_that_nobody_looks_at_have_texts_for_an_encoder_that_reads_them(
+    reads_texts: bool, corpus: TokenizedCorpus
+) -> None:
+    documents = make_documents()
+    refrag: Any = SimpleNamespace(tokenizer=corpus.tokenizer, chunk_size=K, reads_texts=reads_texts)
+    passages = {"passage_length": 32, "prompt_length": 6}
+    parts = [PARTS[0], PARTS[1] | passages]
+    section = OmegaConf.create(
+        {
+            "_target_": "refrag_rl.corpora.mixed.MixedWindows",
+            "context_length": 64,
+            "parts": parts,
+        }
+    )
+    seen, unseen = (
+        build_windows(
+            section,
+            documents,
+            "all",
+            refrag,
+            count=4,
+            seed=0,
+            each_domain=False,
+            with_texts=with_texts,
+        )
+        for with_texts in (True, False)
+    )
+    for index in range(4):
+        assert equal(seen[index], unseen[index])
+        assert any(seen[index].chunk_texts)
+        assert any(unseen[index].chunk_texts) == reads_texts
