@@ -42,15 +42,17 @@ input_cells=${INPUT_CELLS:-docs/strong docs/recall books/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-60}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
+# Agents that score one or two sets a window would spend most of their time on new windows.
+few="train_count=${FEW_COUNT:-500}"
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
   [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
   [rloo]="agent=rloo"
   [rloo_warm]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
-  [reinforce]="agent=reinforce"
-  [ppo]="agent=ppo"
-  [ppo_per_step]="agent=ppo env.reward_timing=per_step"
+  [reinforce]="agent=reinforce $few"
+  [ppo]="agent=ppo $few"
+  [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression"
 )
