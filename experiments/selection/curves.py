@@ -28,8 +28,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 SMOOTHED = 3
 SHARE = 0.95
 SETS = {"ppo_per_step": 8.5}
-"""Sets scored for one training reward where that is not 1: with per-step rewards an episode scores one
-a pick, and the mean of budgets from 2 to 15 is 8.5."""
+"""Sets scored for one training reward where that is not 1: with per-step rewards an episode scores
+one a pick, and the mean of budgets from 2 to 15 is 8.5."""
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Training rewards and gains, (P,) each."""
 
