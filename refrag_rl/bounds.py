@@ -57,7 +57,7 @@ def _check(key: str, value: object, low: float | None, high: float | None) -> No
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     inside = (low is None or value >= low) and (high is None or value <= high)
-    if inside and math.isfinite(value):
+    if inside and (_is_countable(value) if isinstance(value, int) else math.isfinite(value)):
         return
     if low is not None and high is not None:
         allowed = f"from {low} to {high}"
@@ -65,4 +65,11 @@ def _check(key: str, value: object, low: float | None, high: float | None) -> No
         allowed = f"of at least {low}"
     else:
         allowed = "that is finite"
+    if isinstance(value, int) and not _is_countable(value):
+        allowed += ", of at most 18 digits"
     raise UserError(f"{key}={value}: give a number {allowed}")
+
+
+def _is_countable(value: int) -> bool:
+    # What is larger fits into no integer of NumPy or torch, and may fit into no float.
+    return abs(value) < 10**18

@@ -64,7 +64,7 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
         check_ranges(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"{folder / CONFIG_FILE}: {describe(error)}") from error
     return folder, config
 

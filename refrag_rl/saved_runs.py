@@ -25,6 +25,19 @@ LARGEST_JSON = 64_000_000
 
 _DEEPEST = 40
 
+_NO_CONFIG = (
+    OSError,
+    ValueError,
+    yaml.YAMLError,
+    OmegaConfBaseException,
+    # Of YAML's own constructors, for a tag before what is none of its kind, as in ``!!int ""``.
+    LookupError,
+    AttributeError,
+    TypeError,
+    ArithmeticError,
+)
+"""What reading a config raises that is none."""
+
 
 def refuse_links(folder: Path) -> None:
     """Check that a run's folder holds files and folders alone.
@@ -58,7 +71,7 @@ def read_config(path: Path) -> Any:
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except UserError:
         raise
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except _NO_CONFIG as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -46,7 +47,7 @@ def number(
     inside = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and abs(value) < float("inf")
+        and abs(value) <= sys.float_info.max
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -90,7 +91,7 @@ class PointerConfig:
         if self.kernel % 2 == 0:
             raise UserError(f"policy kernel={self.kernel}: give an odd number")
         scale = self.output_scale
-        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
+        if not isinstance(scale, int | float) or not 0 <= scale <= sys.float_info.max:
             raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
 
     @classmethod
