@@ -183,7 +183,7 @@ class LearningAgent(ABC):
         """
         update, done, total = progress.get("update"), progress.get("done"), self.total_rewards
         # An update begins below the total and sees at least one reward.
-        fits = type(update) is type(done) is int and 0 <= update <= total
+        fits = type(update) is int and type(done) is int and 0 <= update <= total
         if not fits or (not update and done >= total):
             raise ValueError(f"its update is {update!r} at {done!r} rewards, of {total} in all")
 
