@@ -29,6 +29,7 @@ eval_every=${EVAL_EVERY:-500}            # rewards between two points of the cur
 long_eval_every=${LONG_EVAL_EVERY:-2000}
 count=${COUNT:-100}                      # windows of each cell
 oracle_count=${ORACLE_COUNT:-24}         # of which the oracle searches the first
+contiguous_oracle_count=${CONTIGUOUS_ORACLE_COUNT:-12}
 oracle_rates=${ORACLE_RATES:-8,4}        # the dearer, the lower
 swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as dear as its greedy search
 domains=${DOMAINS:-docs books math wiki}
@@ -161,11 +162,13 @@ evaluate() {
 }
 
 oracle() {
-  local domain kind
+  local domain kind searched
   for domain in $domains; do
     for kind in $kinds; do
+      searched=$oracle_count
+      case $kind in contiguous*) searched=$contiguous_oracle_count ;; esac
       compare "$runs/cells/$domain/$kind/oracle" "$domain" "$kind" 'selectors=[random]' \
-        oracle="$swap_rounds" count="$oracle_count" "rates=[$oracle_rates]"
+        oracle="$swap_rounds" count="$searched" "rates=[$oracle_rates]"
     done
   done
 }
