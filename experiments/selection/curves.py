@@ -66,28 +66,45 @@ def gain_start(curve: Curve) -> float:
     return float(curve[1][0])
 
 
-def figures(curves: list[Curve]) -> dict[str, Any]:
-    """Return what the smoothed curves of an agent's seeds say."""
-    final = np.array([curve[1][-1] for curve in curves])
-    interval = None
-    if len(final) > 1:
-        found = bootstrap(
-            (final,),
-            lambda values, axis: trim_mean(values, 0.25, axis=axis),
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        interval = [float(found.low), float(found.high)]
-    level = float(trim_mean(final, 0.25))
-    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in curves]
+def over_seeds(values: NDArray[np.float64]) -> list[float | None]:
+    """Return the interquartile mean over seeds, with its 95 % interval if there are two or more."""
+    level = float(trim_mean(values, 0.25))
+    if len(values) < 2:
+        return [level, None, None]
+    found = bootstrap(
+        (values,),
+        lambda drawn, axis: trim_mean(drawn, 0.25, axis=axis),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return [level, float(found.low), float(found.high)]
+
+
+def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[str, Any]:
+    """Return what the smoothed curves of an agent's seeds say.
+
+    Args:
+        curves: By seed.
+        of_reference: The reference agent's final gain by seed: seeds have windows of their own, so
+            agents are compared seed by seed.
+    """
+    final = np.array([curve[1][-1] for curve in curves.values()])
+    level, *interval = over_seeds(final)
+    shared = [seed for seed in curves if seed in of_reference]
+    lead = np.array([curves[seed][1][-1] - of_reference[seed] for seed in shared])
+    since_start = np.array([curve[1][-1] - gain_start(curve) for curve in curves.values()])
+    by_seed = list(curves.values())
+    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in by_seed]
     return {
         "seeds": len(curves),
         "final_gain": level,
-        "final_gain_interval": interval,
-        "rewards": float(np.mean([curve[0][-1] for curve in curves])),
-        "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in curves],
+        "final_gain_interval": None if None in interval else interval,
+        "lead_over_reference": over_seeds(lead) if len(lead) else None,
+        "gain_since_first_point": over_seeds(since_start),
+        "rewards": float(np.mean([curve[0][-1] for curve in by_seed])),
+        "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in by_seed],
         "reaches_share_of_own": near,
-        "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in curves],
+        "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in by_seed],
     }
 
 
@@ -126,6 +143,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def by_seed(trainings: Path, name: str) -> dict[str, Curve]:
+    """Return the smoothed curves of an agent, by seed; those without points are left out."""
+    curves = {}
+    for folder in sorted(trainings.glob(f"{name}-*")):
+        if re.fullmatch(rf"{re.escape(name)}-\d+", folder.name):
+            x, y = read(folder)
+            if len(x):
+                curves[folder.name.removeprefix(f"{name}-")] = (x * SETS.get(name, 1), smooth(y))
+    return curves
+
+
 def main() -> None:
     """Read the trainings, write the JSON file and the figure."""
     parser = argparse.ArgumentParser(
@@ -135,26 +163,32 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--agents", nargs="+", required=True)
     parser.add_argument("--reference", default="grpo_paper")
+    parser.add_argument(
+        "--longer", nargs="*", default=[], help="shown, but not the best: more sets"
+    )
     options = parser.parse_args()
-    found = {}
-    for name in options.agents:
-        folders = [
-            path
-            for path in sorted(options.trainings.glob(f"{name}-*"))
-            if re.fullmatch(rf"{re.escape(name)}-\d+", path.name)
-        ]
-        curves = [read(folder) for folder in folders]
-        curves = [(x * SETS.get(name, 1), smooth(y)) for x, y in curves if len(x)]
-        if curves:
-            found[name] = figures(curves)
-    if not found:
+    read_curves = {name: by_seed(options.trainings, name) for name in options.agents}
+    read_curves |= {name: by_seed(options.trainings, name) for name in options.longer}
+    of_reference = {
+        seed: float(curve[1][-1]) for seed, curve in read_curves.get(options.reference, {}).items()
+    }
+    found = {name: figures(curves, of_reference) for name, curves in read_curves.items() if curves}
+    if not set(found) & set(options.agents):
         print("no curves yet")
         return
     efficiency = None
-    best = max(found, key=lambda name: found[name]["final_gain"])
+    equal = [name for name in options.agents if name in found]
+    best = max(equal, key=lambda name: found[name]["final_gain"])
     if options.reference in found:
         efficiency = compare_efficiency(found, best, options.reference)
-    text = json.dumps({"agents": found, "best": best, "efficiency": efficiency}, indent=1)
+    content = {
+        "agents": found,
+        "longer": options.longer,
+        "best": best,
+        "reference": options.reference,
+        "efficiency": efficiency,
+    }
+    text = json.dumps(content, indent=1)
     (options.output / "curves.json").write_text(text + "\n", encoding="utf-8")
     draw(found, options.output / "curves.png")
 

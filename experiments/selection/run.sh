@@ -213,7 +213,7 @@ table13() {
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/results.json" --agents $evaluated --studied "$studied"
-  "$python" $here/curves.py "$runs/train" "$output" --agents $agents
+  "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
   "$python" $here/figure3.py "$output"
   "$python" $here/tables.py "$output"
 }

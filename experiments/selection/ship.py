@@ -74,8 +74,12 @@ def ship(
 
 
 def command_of(metadata: dict[str, Any], data: str | None) -> str:
-    """Return the training's command, without its output and with ``DATA`` for the folder."""
-    arguments = [a for a in metadata.get("arguments", []) if not a.startswith("output=")]
+    """Return the training's command, without its output and with ``DATA`` for the folder.
+
+    Of a key that was given twice, the last value counts.
+    """
+    given = dict(argument.split("=", 1) for argument in metadata.get("arguments", []))
+    arguments = [f"{key}={value}" for key, value in given.items() if key != "output"]
     command = shlex.join(["python", "-m", "refrag_rl.train", *arguments])
     return command.replace(data.rstrip("/"), "DATA") if data else command
 
@@ -123,6 +127,9 @@ def card(
         f"prompt embedding: {config.prompt_token}; budget: {config.budget_token}",
         f"- logits: {config.logits}",
         f"- seed {metadata.get('seed')}, commit {metadata.get('commit')}",
+        "- trained on text of `docs` (docstrings of the dependencies, under their licences),",
+        "  `books` (public domain) and `math` (the Stacks project, GFDL), as",
+        "  `experiments/selection/corpus.py` chooses it",
         "",
         "```",
         command_of(metadata, data),

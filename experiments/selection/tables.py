@@ -185,17 +185,20 @@ def agents_table(curves: dict[str, Any]) -> str:
                 str(figures["seeds"]),
                 f"{figures['rewards']:,.0f}",
                 signed([figures["final_gain"], *interval]),
+                signed(figures["lead_over_reference"]),
                 rewards(figures["reaches_best_heuristic"]),
                 rewards(figures["reaches_share_of_own"]),
             ]
         )
-    head = ["agent", "seeds", "sets scored", "final gain", "reaches the best heuristic"]
+    lead = f"final gain less that of {curves.get('reference')}, seed by seed"
+    head = ["agent", "seeds", "sets scored", "final gain", lead, "reaches the best heuristic"]
     return table([*head, "reaches 95 % of its own gain"], rows)
 
 
 def recommendation(curves: dict[str, Any]) -> str:
     """Say which agent ends highest, which is first, and how RL stands beside the others."""
-    found = curves.get("agents", {})
+    longer = curves.get("longer", [])
+    found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
     if not found:
         return ""
     without_rl = [name for name in ("imitation", "regression") if name in found]
@@ -213,7 +216,10 @@ def recommendation(curves: dict[str, Any]) -> str:
     if without_rl and with_rl:
         ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
         lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
-    lines.append(f"- Recommended: `{best}`.")
+    lines.append(f"- Recommended at this size: `{best}`.")
+    for name in longer:
+        gained = signed(curves["agents"][name]["gain_since_first_point"])
+        lines.append(f"- `{name}`, from its first point (the warm start) to its end: {gained}.")
     return "\n".join(lines)
 
 

@@ -94,3 +94,19 @@ def test_a_mistake_is_told(
     for words in said:
         assert words in outcome.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_policy_of_the_package_tints_chunks_by_their_probability(
+    in_process: InProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(paragraphs(3, 900), encoding="utf-8")
+    given = ("policy=policy:default", "text=text.txt", "budget=[2,6]", "output=page.html")
+    outcome = in_process("inspect", *given)
+    assert outcome.code == 0, outcome.err
+    assert "policy:default, rate" in outcome.out
+    data = reader_data(tmp_path / "page.html")
+    (window,) = data["windows"]
+    for choice, budget in zip(window["choices"][0], (2, 6), strict=True):
+        assert len(window["sets"][choice["set"]]["expanded"]) == budget
+        # A chunk is drawn or not: the probabilities of all of them sum to the budget.
+        assert sum(choice["tint"]) == pytest.approx(budget, abs=0.1)

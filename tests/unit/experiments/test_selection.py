@@ -120,14 +120,22 @@ def test_curves_say_when_a_level_is_reached(script):
     assert curves.first_reaching(slow, 0.0) == 3000
     assert curves.first_reaching(slow, 0.3) is None
     assert curves.smooth(np.array([0.0, 3, 3, 3])).tolist() == [0, 1.5, 2, 3]
-    found = {"slow": curves.figures([slow] * 2), "fast": curves.figures([fast] * 2)}
+    final = {"0": 0.2, "1": 0.2}
+    found = {
+        name: curves.figures({"0": curve, "1": curve}, final)
+        for name, curve in (("slow", slow), ("fast", fast))
+    }
     assert found["slow"]["final_gain"] == pytest.approx(0.2)
+    assert found["fast"]["lead_over_reference"][0] == pytest.approx(0.2)
+    assert found["slow"]["gain_since_first_point"][0] == pytest.approx(0.6)
     efficiency = curves.compare_efficiency(found, "fast", "slow")
     assert efficiency["level"] == pytest.approx(0.36)
     assert efficiency["rewards"] == [2000, 2000]
     assert efficiency["reference_rewards"] == [None, None]
     assert efficiency["reference_own"] == [4000, 4000]
-    assert "Recommended: `fast`" in script("tables").recommendation({"agents": found})
+    said = script("tables").recommendation({"agents": found, "longer": ["slow"]})
+    assert "Recommended at this size: `fast`" in said
+    assert "`slow`, from its first point (the warm start) to its end: +0.600" in said
 
 
 def test_a_plan_grows_with_its_sizes(script):
