@@ -125,6 +125,25 @@ def cells_table(results: dict[str, Any]) -> str:
     return table(head, rows) + "\n\n" + "\n".join(verdicts)
 
 
+def overall_table(results: dict[str, Any]) -> str:
+    """Return how far each selector is from the best heuristic of a cell, over all cells."""
+    distances: dict[str, list[float]] = {}
+    for cell in results.get("cells", []):
+        best = cell["heuristics"][cell["best_heuristic"]][0]
+        levels = {name: ends[0] for name, ends in cell["heuristics"].items()}
+        levels |= {name: figures["level"][0] for name, figures in cell["policies"].items()}
+        for name, mean in levels.items():
+            distances.setdefault(name, []).append(mean - best)
+    cells = len(results.get("cells", []))
+    everywhere = {name: found for name, found in distances.items() if len(found) == cells}
+    ordered = sorted(everywhere.items(), key=lambda item: sum(item[1]) / len(item[1]))
+    rows = [
+        [name, f"{sum(found) / len(found):+.3f}", f"{min(found):+.3f}", f"{max(found):+.3f}"]
+        for name, found in ordered
+    ]
+    return table(["selector", "mean over cells", "best cell", "worst cell"], rows)
+
+
 def levels_table(results: dict[str, Any]) -> str:
     """Return the log-perplexity of everything that was compared, cell by cell."""
     rows = []
@@ -265,6 +284,7 @@ def main() -> None:
     results, curves = (read(options.folder / f"{n}.json", {}) for n in ("results", "curves"))
     tables: dict[str, Callable[[], str]] = {
         "cells": lambda: cells_table(results),
+        "overall": lambda: overall_table(results),
         "levels": lambda: levels_table(results),
         "inputs": lambda: paired_table(results, "inputs"),
         "budgets": lambda: paired_table(results, "budget"),

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.corpora.documents import Document, split_of
+from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.fingerprint import fingerprint
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from tests.cli.conftest import in_process
 from tests.cli.running import InProcess
 from tests.conftest import paragraphs, save_tiny_checkpoint
@@ -36,9 +40,13 @@ def documents() -> list[Document]:
 
 @pytest.fixture(scope="session")
 def small_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a random ``tiny-k16`` that reads windows of the default size."""
+    """Return a folder with a random ``tiny-k16`` of the default window size, and its policy."""
     folder = tmp_path_factory.mktemp("assets")
     save_tiny_checkpoint(folder / "tiny-k16", chunk_size=16, positions=1024)
+    model = load_refrag(folder / "tiny-k16").model
+    policy = PointerPolicy(PointerConfig(model.embedding_size, width=8))
+    selector = PolicySelector(policy, "rloo", refrag=fingerprint(model))
+    selector.save(folder / "policies" / "tiny-k16" / "default")
     return folder
 
 
@@ -50,6 +58,7 @@ def small_defaults(
     from refrag_rl import composition
 
     monkeypatch.setattr("refrag_rl.modeling.checkpoint.ASSETS", small_assets)
+    monkeypatch.setattr("refrag_rl.agents.shipped.FOLDER", small_assets / "policies")
     monkeypatch.setattr("refrag_rl.corpora.docs.load", lambda cache_dir=None: documents)
     composition._composed_problem.cache_clear()
     yield

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.policy_selector import PolicySelector
+from refrag_rl.agents.shipped import FOLDER, find_shipped
 from refrag_rl.composition import default_problem
 from refrag_rl.envs.problem import ExpansionProblem
+from refrag_rl.modeling.checkpoint import load_refrag
+from refrag_rl.modeling.fingerprint import fingerprint
+from refrag_rl.observation import inputs_of
 from refrag_rl.reward import RewardModel
 
 pytestmark = pytest.mark.slow
@@ -95,3 +101,27 @@ def checked() -> Callable[..., None]:
         check_env_sb3(env.unwrapped)
 
     return check
+
+
+def test_each_policy_of_the_package_is_for_its_model_as_it_is_now() -> None:
+    folders = sorted(path.parent for path in FOLDER.glob("*/*/policy.json"))
+    assert folders
+    for folder in folders:
+        model = load_refrag(folder.parent.name).model
+        policy = PolicySelector.load(folder)
+        policy.require_model(model.embedding_size, fingerprint(model))
+        assert (folder / "README.md").is_file()
+
+
+def test_the_default_policy_beats_the_best_heuristic_where_few_chunks_may_be_expanded() -> None:
+    problem = held_out("recall", 48)
+    fingerprint_of_model = problem.refrag
+    assert fingerprint_of_model is not None
+    policy = PolicySelector.load(find_shipped("policy:default", fingerprint_of_model))
+    indices, budgets = np.arange(len(problem)), np.full(len(problem), 2)
+    losses = []
+    for selector in (policy, HEURISTICS["successor"]()):
+        observation = problem.observe(indices, budgets, inputs_of(selector))
+        expanded = selector.select(observation, budgets, np.random.default_rng(0))
+        losses.append(problem.log_perplexity(indices, expanded))
+    assert upper_end(losses[0] - losses[1]) < 0
