@@ -26,7 +26,7 @@ from refrag_rl.evaluation.statistics import Interval, bootstrap_mean, bootstrap_
 from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_p_value
 
 RAW, CORRECTED = "oracle", "oracle_split_half"
-RESAMPLES = 5000
+RESAMPLES = 20_000
 
 
 def ends(interval: Interval | None) -> list[float | None] | None:
