@@ -72,8 +72,7 @@ WEIGHTS: dict[str, Damage] = {
     "renamed": tensors(lambda own: own.update({"../weight": own.pop(min(own))})),
     "wider": first(lambda tensor: torch.cat([tensor, tensor])),
     "flat": first(torch.flatten),
-    "transposed": first(torch.t),
-    "all-transposed": tensors(
+    "transposed": tensors(
         lambda own: own.update({n: own[n].t().contiguous() for n in own if own[n].ndim == 2})
     ),
     "nan": first(lambda tensor: tensor * float("nan")),
