@@ -106,7 +106,8 @@ def draw(points: dict, path: Path) -> None:
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(points["steps"], points["resident_mib"], lw=1)
-    axes.set(xlabel="environment steps", ylabel="resident memory, MiB", ylim=(0, None))
+    top = 1.1 * max(points["resident_mib"])
+    axes.set(xlabel="environment steps", ylabel="resident memory, MiB", ylim=(0, top))
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 

@@ -237,7 +237,6 @@ PROGRESS: dict[str, Callable[[dict[str, Any]], object]] = {
     "update-text": lambda own: own.update(update="1"),
     "update-half": lambda own: own.update(update=0.5),
     "update-nan": lambda own: own.update(update=float("nan")),
-    "update-none-at-the-end": lambda own: own.update(update=0),
     "no-update": lambda own: own.pop("update"),
 }
 
@@ -283,16 +282,17 @@ def test_progress_that_is_none(in_process: InProcess, run: Path, name: str) -> N
     check_not_resumed(in_process("train", "resume=run"), "cannot be resumed from")
 
 
+@pytest.mark.parametrize("update", [-1, 0])
 def test_the_state_before_a_damaged_one_is_used(
-    in_process: InProcess, run: Path, finished: Path
+    in_process: InProcess, run: Path, finished: Path, update: int
 ) -> None:
     """A sound file with an impossible state is passed over, and the run comes to the same."""
     files = CheckpointFiles(run / "checkpoint", keep=9)
     last = files.read()
-    files.write(last.tensors, {**last.progress, "update": -1})
+    files.write(last.tensors, {**last.progress, "update": update})
     outcome = in_process("train", "resume=run")
     assert outcome.code == 0, outcome.err
-    assert "is damaged (its update is -1" in outcome.err
+    assert f"is damaged (its update is {update}" in outcome.err
     for name in ("comparison.json", "policy/policy.safetensors"):
         assert (run / name).read_bytes() == (finished / name).read_bytes()
 
