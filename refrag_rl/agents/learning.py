@@ -181,7 +181,9 @@ class LearningAgent(ABC):
         Raises:
             ValueError: No training of this agent gets there.
         """
-        update, done, total = progress.get("update"), progress.get("done"), self.total_rewards
+        update: Any = progress.get("update")
+        done: Any = progress.get("done")
+        total = self.total_rewards
         # An update begins below the total and sees at least one reward.
         fits = type(update) is int and type(done) is int and 0 <= update <= total
         if not fits or (not update and done >= total):
