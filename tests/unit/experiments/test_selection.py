@@ -110,7 +110,8 @@ def test_the_tables_hold_what_was_measured_and_say_what_was_not(
     assert row.count("| yes |") == 2
     assert "not better than every heuristic (interval): none" in text
     assert "Not measured yet." in text.split("<!-- table: table-13 -->")[1].split("<!--")[0]
-    assert (tmp_path / "RL.md").read_text() == (FOLDER / "RL.md").read_text()
+    page = (tmp_path / "RL.md").read_text()
+    assert "Not measured yet." in page.split("<!-- table: agents -->")[1].split("<!--")[0]
 
 
 def test_curves_say_when_a_level_is_reached(script):
