@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from refrag_rl.corpora import docs, files
-from refrag_rl.corpora.documents import Document, Split, select_split
+from refrag_rl.corpora.collection import select_split
+from refrag_rl.corpora.documents import Document, Split
 
 CHARACTERS: dict[Split, int] = {"train": 6_000_000, "validation": 1_000_000, "test": 500_000}
 """Of each domain; the last document of a split may go beyond it."""

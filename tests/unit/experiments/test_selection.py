@@ -10,6 +10,7 @@ import pytest
 from refrag_rl.agents import shipped
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.comparison import build_selectors
+from refrag_rl.corpora.documents import Document, split_of
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.modeling.fingerprint import fingerprint
@@ -137,6 +138,25 @@ def test_curves_say_when_a_level_is_reached(script):
     said = script("tables").recommendation({"agents": found, "longer": ["slow"]})
     assert "Recommended at this size: `fast`" in said
     assert "`slow`, from its first point (the warm start) to its end: +0.600" in said
+
+
+def test_the_training_corpus_holds_some_of_each_split_and_cuts_long_documents(script):
+    corpus = script("corpus")
+    texts = {f"{domain}/{i}": "x" * 300_000 for i in range(400) for domain in ("docs", "math")}
+    texts["docs/0"] = "y" * (corpus.OF_A_DOCUMENT + 1)
+    documents = [Document(name, name.split("/")[0], text) for name, text in texts.items()]
+    sampled = list(corpus.sample(documents))
+    assert len({each.id for each in sampled}) == len(sampled)
+    for split, characters in corpus.CHARACTERS.items():
+        for domain in ("docs", "math"):
+            sizes = [
+                len(each.text)
+                for each in sampled
+                if split_of(each.id) == split and each.domain == domain
+            ]
+            assert sum(sizes) >= characters > sum(sizes) - sizes[-1]
+            assert max(sizes) <= corpus.OF_A_DOCUMENT
+    assert {each.id for each in corpus.sample(documents[::-1])} == {each.id for each in sampled}
 
 
 def test_a_plan_grows_with_its_sizes(script):
