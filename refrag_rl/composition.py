@@ -12,8 +12,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from inspect import Signature
 from typing import Any
 
 import torch
@@ -304,7 +302,7 @@ def default_problem(
     return problem.variant(**options)
 
 
-@lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)
 def _composed_problem(
     overrides: tuple[str, ...], path: str, split: Split, count: int, seed: int
 ) -> ExpansionProblem:
@@ -354,7 +352,7 @@ def _make(name: str, options: dict[str, Any], **objects: Any) -> Any:
     return partial(**objects)
 
 
-def _called(name: str, options: dict[str, Any]) -> tuple[functools.partial[Any], Signature]:
+def _called(name: str, options: dict[str, Any]) -> tuple[functools.partial[Any], inspect.Signature]:
     """Return the ``_target_`` of a section with its options, not yet called, and its arguments."""
     if "_target_" not in options:
         raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")

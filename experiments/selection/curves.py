@@ -93,18 +93,18 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
     shared = [seed for seed in curves if seed in of_reference]
     lead = np.array([curves[seed][1][-1] - of_reference[seed] for seed in shared])
     since_start = np.array([curve[1][-1] - gain_start(curve) for curve in curves.values()])
-    by_seed = list(curves.values())
-    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in by_seed]
+    in_order = list(curves.values())
+    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in in_order]
     return {
         "seeds": len(curves),
         "final_gain": level,
         "final_gain_interval": None if None in interval else interval,
         "lead_over_reference": over_seeds(lead) if len(lead) else None,
         "gain_since_first_point": over_seeds(since_start),
-        "rewards": float(np.mean([curve[0][-1] for curve in by_seed])),
-        "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in by_seed],
+        "rewards": float(np.mean([curve[0][-1] for curve in in_order])),
+        "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in in_order],
         "reaches_share_of_own": near,
-        "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in by_seed],
+        "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in in_order],
     }
 
 

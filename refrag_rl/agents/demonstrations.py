@@ -121,18 +121,7 @@ def imitation_loss(
 def warm_start(
     policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
 ) -> int:
-    """Train a policy to imitate the oracle, in place.
-
-    Args:
-        policy: To train.
-        problem: Windows, and what scores them.
-        rewards: Sets to score, at least; whole updates.
-        seed: Same seed, same policy.
-        max_grad_norm: Gradients are scaled down to this norm.
-
-    Returns:
-        The sets scored.
-    """
+    """Train a policy to imitate the oracle; see ``refrag_rl.agents.starting.WarmStart``."""
     demonstrations = Demonstrations(problem, PICKS, LABELLED_PER_UPDATE, seed)
     optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
     update = 0

@@ -101,21 +101,41 @@ def regression_loss(
     return torch.nn.functional.mse_loss(predicted, gains / gain_scale)
 
 
-def warm_start(
-    policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
-) -> int:
-    """Train a policy to predict gains, in place.
+def fit(
+    policy: PointerPolicy,
+    optimizer: torch.optim.Optimizer,
+    problem: Problem,
+    measured: Gains,
+    gain_scale: float,
+    epochs: int,
+    max_grad_norm: float,
+) -> NDArray[np.float64]:
+    """Take gradient steps on measured gains.
 
     Args:
-        policy: To train.
-        problem: Windows, and what scores them.
-        rewards: Sets to score, at least; whole updates.
-        seed: Same seed, same policy.
+        policy: Trained in place.
+        optimizer: Of the policy.
+        problem: What the gains were measured on.
+        measured: The gains.
+        gain_scale: Unit of the predictions, nats per token.
+        epochs: Steps.
         max_grad_norm: Gradients are scaled down to this norm.
 
     Returns:
-        The sets scored.
+        (epochs, 2), loss and gradient norm before each step.
     """
+    steps = []
+    for _ in range(epochs):
+        loss = regression_loss(policy, problem, measured, gain_scale)
+        norm = gradient_step(policy, optimizer, loss, max_grad_norm)
+        steps.append([float(loss.detach()), float(norm)])
+    return np.array(steps)
+
+
+def warm_start(
+    policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+) -> int:
+    """Train a policy to predict gains; see ``refrag_rl.agents.starting.WarmStart``."""
     optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
     scored = update = 0
     while scored < rewards:
@@ -123,9 +143,7 @@ def warm_start(
             group["lr"] = LEARNING_RATE * (1 - scored / rewards)
         rng = np.random.default_rng([seed, update, 3])
         measured = measure_gains(problem, WINDOWS_PER_UPDATE, CHUNKS_PER_WINDOW, rng)
-        for _ in range(EPOCHS):
-            loss = regression_loss(policy, problem, measured, GAIN_SCALE)
-            gradient_step(policy, optimizer, loss, max_grad_norm)
+        fit(policy, optimizer, problem, measured, GAIN_SCALE, EPOCHS, max_grad_norm)
         scored += measured.scored
         update += 1
     return scored

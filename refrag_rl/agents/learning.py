@@ -110,7 +110,7 @@ class LearningAgent(ABC):
         self.warm_start_rewards = arguments.whole_number(
             "warm_start_rewards", warm_start_rewards, at_least=0
         )
-        if self.warm_start in WARM_STARTS and self.warm_start_rewards >= self.total_rewards:
+        if isinstance(self.warm_start, str) and self.warm_start_rewards >= self.total_rewards:
             raise UserError(
                 f"agent.warm_start_rewards={warm_start_rewards} leaves none of "
                 f"agent.total_rewards={total_rewards} to learn from; give fewer"

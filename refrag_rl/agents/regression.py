@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from refrag_rl.agents import arguments
 from refrag_rl.agents.figures import Stopwatch
 from refrag_rl.agents.gains import (
@@ -32,12 +30,11 @@ from refrag_rl.agents.gains import (
     GAIN_SCALE,
     LEARNING_RATE,
     WINDOWS_PER_UPDATE,
+    fit,
     measure_gains,
-    regression_loss,
 )
 from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
-from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
 
 
@@ -122,14 +119,18 @@ class Regression(LearningAgent):
                 scalars, _ = self._greedy_figures(
                     problem, measured.indices, measured.budgets, monitor, rng
                 )
-                steps = []
-                for _ in range(self.epochs):
-                    loss = regression_loss(policy, problem, measured, self.gain_scale)
-                    norm = gradient_step(policy, optimizer, loss, self.max_grad_norm)
-                    steps.append([float(loss.detach()), float(norm)])
-            scalars["policy/loss"], scalars["policy/grad_norm"] = np.mean(steps, axis=0).tolist()
+                steps = fit(
+                    policy,
+                    optimizer,
+                    problem,
+                    measured,
+                    self.gain_scale,
+                    self.epochs,
+                    self.max_grad_norm,
+                )
+            scalars["policy/loss"], scalars["policy/grad_norm"] = steps.mean(axis=0).tolist()
             # Of the predictions made before these gains were seen.
             variance = float(measured.gains.var()) / self.gain_scale**2
-            unexplained = steps[0][0] / max(variance, 1e-12)
+            unexplained = float(steps[0, 0]) / max(variance, 1e-12)
             scalars["policy/explained_variance"] = 1 - unexplained
             self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from refrag_rl.agents import demonstrations, gains
 from refrag_rl.agents.loading import find_policy
+from refrag_rl.agents.selector import Problem
 from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs
+from refrag_rl.policies.pointer import PointerPolicy
 
-WARM_STARTS = {"imitation": demonstrations.warm_start, "regression": gains.warm_start}
-"""Those that are no folder: what they train a policy with, before an agent's own learning."""
+
+class WarmStart(Protocol):
+    """Trains a policy before an agent's own learning."""
+
+    def __call__(
+        self, policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+    ) -> int:
+        """Train a policy in place, and return how many sets were scored for it.
+
+        Args:
+            policy: To train.
+            problem: Windows, and what scores them.
+            rewards: Sets to score, at least; whole updates.
+            seed: Same seed, same policy.
+            max_grad_norm: Gradients are scaled down to this norm.
+        """
+        ...
+
+
+WARM_STARTS: dict[str, WarmStart] = {
+    "imitation": demonstrations.warm_start,
+    "regression": gains.warm_start,
+}
+"""Those that are no folder."""
 
 
 def read_warm_start(given: object) -> str | Path | None:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from refrag_rl.corpora.retrieval import PassageIndex, passage_index
+from refrag_rl.corpora.retrieval import passage_index
 from refrag_rl.corpora.sampling import Span, SpanSampler, assemble, check_geometry
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import PromptPosition, Window
@@ -37,7 +37,6 @@ class RetrievedWindows:
         count: Number of windows.
         seed: Window ``i`` is a function of the corpus, the lengths, ``seed`` and ``i``.
         with_texts: Fill in the texts of chunks, prompt and output.
-        index: Passages to search; made from ``corpus`` if not given.
 
     Raises:
         UserError: An option is out of range, or no document is long enough.
@@ -61,7 +60,6 @@ class RetrievedWindows:
         count: int = 1000,
         seed: int = 0,
         with_texts: bool = True,
-        index: PassageIndex | None = None,
     ) -> None:
         check_geometry(
             chunk_size=chunk_size,
@@ -95,7 +93,7 @@ class RetrievedWindows:
         self._pool = pool
         self._order = order
         self._sampler = SpanSampler(corpus, prompt_length + output_length)
-        self._index = passage_index(corpus, passage_length) if index is None else index
+        self._index = passage_index(corpus, passage_length)
         self._overlapping = (prompt_length + output_length) // passage_length + 2
         self._count = count
         self._seed = seed

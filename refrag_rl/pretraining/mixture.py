@@ -102,7 +102,7 @@ class StageBatches:
 
     def _part(self, number: int, section: PartSection, stage: StageSection) -> Part:
         keys = {str(key): value for key, value in section.windows.items()}
-        fixed = {"corpus", "chunk_size", "count", "seed", "with_texts", "index"} & set(keys)
+        fixed = {"corpus", "chunk_size", "count", "seed", "with_texts"} & set(keys)
         if fixed:
             raise UserError(
                 f"windows of a part of the mixture: {', '.join(sorted(fixed))} cannot be given; "

@@ -58,6 +58,18 @@ def policy(model: RefragForCausalLM) -> PointerPolicy:
     return make_policy(model)
 
 
+ONCE: dict[str, Any] = {
+    "output_length": 2,
+    "encoder_tokens": 50,
+    "warmup": 0,
+    "repeats": 1,
+    "seed": 0,
+    "name": "tiny",
+    "dtype": "float32",
+}
+"""Of a measurement that is only to have been made."""
+
+
 def make_policy(model: RefragForCausalLM, **reads: Any) -> PointerPolicy:
     torch.manual_seed(0)
     paper = {"features": (), "prompt_token": False, "budget_token": False}
@@ -79,13 +91,7 @@ def measure_once(model: RefragForCausalLM, policy: PointerPolicy, method: Method
         [Method(), method],
         lengths=[LENGTH],
         prompt_length=PROMPT,
-        output_length=2,
-        encoder_tokens=50,
-        warmup=0,
-        repeats=1,
-        seed=0,
-        name="tiny",
-        dtype="float32",
+        **ONCE,
     )
     assert (rows[0]["computed"], rows[0]["selection_seconds"]) == ([], None)
     return rows[1]
@@ -328,11 +334,5 @@ def test_more_than_a_part_can_read(
             list_methods(sizes, []),
             lengths=lengths,
             prompt_length=0,
-            output_length=2,
-            encoder_tokens=50,
-            warmup=0,
-            repeats=1,
-            seed=0,
-            name="tiny",
-            dtype="float32",
+            **ONCE,
         )
