@@ -34,6 +34,7 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows
+from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.observation import Inputs
@@ -69,6 +70,8 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     dtype = options["dtype"]
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    if dtype == "bfloat16":
+        warn_of_imitated_bfloat16("refrag.dtype=bfloat16", "refrag.dtype=float32", device)
     loader = {name: options[name] for name in ("_target_", "path")}
     with _quiet_loading():
         loaded = _make("refrag", loader, dtype=torch.float32, device=device)

@@ -244,7 +244,7 @@ class RewardsBenchmarkConfig(CommonConfig):
     """``python -m refrag_rl.benchmark rewards``."""
 
     rates: list[float] = field(default_factory=list)
-    dtypes: list[NumberFormat] = field(default_factory=list)
+    dtypes: list[NumberFormat] | None = None
     count: int = within(1)
     group_size: int = within(1)
     plain_batch: int = within(1)

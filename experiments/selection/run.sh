@@ -71,7 +71,7 @@ declare -A inputs=( # each adds to the one before, up to `lexical`; the rest cha
   [each_pick]="agent.policy.features=[position,$statistics,$lexical,$passages] agent.policy.logits=each_pick"
   [projector]="agent.policy.features=[position,$statistics,$lexical,$passages] env.chunk_embeddings=projector"
 )
-input_names='embeddings position prompt statistics lexical passages each_pick projector'
+input_names=${INPUT_NAMES:-embeddings position prompt statistics lexical passages each_pick projector}
 
 corpus() { # docs, books and math as one file
   mkdir -p "$runs"
@@ -191,14 +191,20 @@ inputs() {
 budgets() { # the studied agent at one budget each, against the same trained over sampled ones
   local rate seed cell
   corpus
-  for rate in ${rates//,/ }; do
-    for seed in $seeds; do
+  for seed in $input_seeds; do
+    # shellcheck disable=SC2086 # a list of settings
+    train_one "$studied-$seed" "$seed" ${settings[$studied]}
+    for rate in ${rates//,/ }; do
       # shellcheck disable=SC2086 # a list of settings
       train_one "budget_$rate-$seed" "$seed" ${settings[$studied]} "budget=${rate}x"
     done
-    for cell in $input_cells; do
+  done
+  for cell in $input_cells; do
+    compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" \
+      "selectors=$(folders "$studied" "$input_seeds")"
+    for rate in ${rates//,/ }; do
       compare "$runs/cells/$cell/budget_$rate" "${cell%/*}" "${cell#*/}" \
-        "selectors=$(folders "budget_$rate" "$seeds")" "rates=[$rate]"
+        "selectors=$(folders "budget_$rate" "$input_seeds")" "rates=[$rate]"
     done
   done
 }

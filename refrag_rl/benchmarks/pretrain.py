@@ -11,7 +11,7 @@ Training steps of a decoder with random weights on one batch of random tokens:
 
 The variants take turns in one process, and the medians count. The share of the machine's limit
 (MFU) counts three forward passes for a step (a backward pass is two), whatever a variant really
-computes.
+computes. A CPU that has no bfloat16 measures all in float32.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from refrag_rl.benchmarks.training_step import OurStep, PlainStep
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
+from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.run_folder import choose_run_folder
 
@@ -117,7 +118,7 @@ def run(config: DictConfig) -> None:
     )
     note = (
         "plain: Hugging Face forward with labels, AdamW; to plain: tokens per second over those of "
-        "plain in bfloat16; MFU: share of the rate of a large matrix product in the same dtype; "
+        "plain; MFU: share of the rate of a large matrix product in the same dtype; "
         "loss: of the first weights, nats per token."
     )
     if not config.compile:
@@ -163,17 +164,18 @@ def measure(
     ids = torch.randint(decoder.config.vocab_size, (batch, length), generator=generator).to(device)
     ids[:, 0] = ids[0, 0]
     can_keep = device.type == "cpu" and return_large_blocks()
+    fast: Format = "bfloat16" if computes_in_bfloat16(device.type) else "float32"
     variants: dict[str, _Variant] = {}
     if with_float32:
         variants["plain_float32"] = _Variant(PlainStep(decoder, ids, "float32"), "float32")
-    variants["plain"] = _Variant(PlainStep(decoder, ids, "bfloat16"), "bfloat16")
-    ours = OurStep(decoder, ids, "bfloat16")
-    variants["fused"] = _Variant(ours, "bfloat16")
+    variants["plain"] = _Variant(PlainStep(decoder, ids, fast), fast)
+    ours = OurStep(decoder, ids, fast)
+    variants["fused"] = _Variant(ours, fast)
     if can_keep:
-        variants["kept_memory"] = _Variant(ours, "bfloat16", keeps_memory=True)
+        variants["kept_memory"] = _Variant(ours, fast, keeps_memory=True)
     if with_compile:
         compiled = compile_body(make())
-        variants["compiled"] = _Variant(OurStep(compiled, ids, "bfloat16"), "bfloat16", can_keep)
+        variants["compiled"] = _Variant(OurStep(compiled, ids, fast), fast, can_keep)
     # Before the first step, while all have the same weights.
     losses = {name: variant.step.loss().item() for name, variant in variants.items()}
     flops = 3 * count_flops(partial(_forward, decoder, ids))

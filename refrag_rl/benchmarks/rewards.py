@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
@@ -32,8 +33,10 @@ from refrag_rl.comparison import build_columns
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.loading import load
+from refrag_rl.modeling.bfloat16 import computes_in_bfloat16, warn_of_imitated_bfloat16
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
+from refrag_rl.schema import NumberFormat
 
 
 class RewardsRow(TypedDict):
@@ -83,8 +86,8 @@ def run(config: DictConfig) -> None:
     for key in ("repeats", "group_size", "plain_batch"):
         if config[key] < 1:
             raise UserError(f"{key}={config[key]}: give 1 or more")
-    if not config.dtypes:
-        raise UserError("dtypes=[]: give one or both of float32 and bfloat16")
+    if config.dtypes is not None and not config.dtypes:
+        raise UserError("dtypes=[]: give one or both of float32 and bfloat16, or null")
     folder = choose_run_folder(config, "benchmark")
     refrag, source = load(config)
     columns = build_columns(
@@ -92,6 +95,7 @@ def run(config: DictConfig) -> None:
     )
     windows = [source[index] for index in range(len(source))]
     masks = np.stack([window.chunk_mask for window in windows])
+    dtypes = _choose_dtypes(config.dtypes, refrag.reward_model.model.device)
     rows: list[RewardsRow] = []
     for column in columns:
         budgets = column.chunks_of(masks.sum(axis=1))
@@ -101,7 +105,7 @@ def run(config: DictConfig) -> None:
             windows,
             expanded,
             compression_rate=column.compression_rate,
-            dtypes=[dtype.value for dtype in config.dtypes],
+            dtypes=dtypes,
             plain_batch=config.plain_batch,
             repeats=config.repeats,
         )
@@ -112,6 +116,15 @@ def run(config: DictConfig) -> None:
         "difference: the largest of the log-perplexities, nats per token."
     )
     finish(rows, _COLUMNS, folder, config, command="benchmark rewards", title=title, note=note)
+
+
+def _choose_dtypes(asked: Sequence[NumberFormat] | None, device: torch.device) -> list[Format]:
+    """Return the number formats to measure: what is asked for, else all that the device has."""
+    if asked is None:
+        return ["float32", "bfloat16"] if computes_in_bfloat16(device.type) else ["float32"]
+    if NumberFormat.bfloat16 in asked:
+        warn_of_imitated_bfloat16("dtypes=[bfloat16]", "dtypes=[float32]", device.type)
+    return [dtype.value for dtype in asked]
 
 
 def measure(

@@ -22,6 +22,7 @@ from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import StoppedError, UserError
 from refrag_rl.event_files import ResumableWriter
 from refrag_rl.going_on import saying_how_to_go_on
+from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import save_refrag
 from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
@@ -67,6 +68,8 @@ def run_pretraining(config: DictConfig) -> None:
     _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
     main = accelerator.is_main_process
+    if main and settings.bfloat16:
+        warn_of_imitated_bfloat16("bfloat16=true", "bfloat16=false", accelerator.device.type)
     in_memory_mb = settings.in_memory_mb
     train_documents = load_documents(settings.data, "train", in_memory_mb)
     validation_documents = load_documents(settings.data, "validation", in_memory_mb)
