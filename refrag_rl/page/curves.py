@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
 from refrag_rl.evaluation.rows import ALL_DOMAINS
+from refrag_rl.printable import printable
+
+logger = logging.getLogger(__name__)
 
 Points = list[tuple[int, float]]
 """(training rewards, value), in order."""
 
 _COMPARISON = "comparison"
+_LONGEST_TITLE, _MOST_PANELS = 80, 60
 _SHOWN_GROUPS = ("reward", "policy", "train")
 _DELTA = "delta_to_best_heuristic"
 
@@ -33,15 +40,28 @@ class Panel:
 
 
 def read_scalars(folder: Path) -> dict[str, Points]:
-    """Return all curves of a run by name; nothing where the folder holds none."""
+    """Return all curves of a run by name; nothing where the folder holds none.
+
+    Of a file that is damaged, or that somebody else made, only what is in order is read.
+    """
     found: dict[str, dict[int, float]] = {}
     for path in sorted(folder.rglob("events.out.tfevents.*")):
-        for record in RawEventFileLoader(str(path)).Load():
-            event = Event.FromString(record)
+        if path.is_symlink() or not path.is_file():
+            continue
+        for event in _events(path):
             for value in event.summary.value:
                 if value.HasField("simple_value"):
                     found.setdefault(value.tag, {})[event.step] = value.simple_value
     return {tag: sorted(points.items()) for tag, points in found.items()}
+
+
+def _events(path: Path) -> Iterator[Event]:
+    """Yield the events of a file up to the first that cannot be read."""
+    try:
+        for record in RawEventFileLoader(str(path)).Load():
+            yield Event.FromString(record)
+    except (DecodeError, MemoryError, OSError, OverflowError) as error:
+        logger.warning("%s: curves end at a damaged event (%s)", path, type(error).__name__)
 
 
 def panels(scalars: Mapping[str, Points]) -> list[Panel]:
@@ -55,9 +75,10 @@ def panels(scalars: Mapping[str, Points]) -> list[Panel]:
         group, _, rest = tag.partition("/")
         if group == _COMPARISON and rest.count("/") >= 2:
             domain, rate, selector = rest.rsplit("/", 2)
-            groups.setdefault((domain, rate), {})[selector] = points
+            if _is_rate(rate):
+                groups.setdefault((domain, rate), {})[_title(selector)] = points
         elif group in _SHOWN_GROUPS:
-            single.append(Panel(tag, {rest: points}))
+            single.append(Panel(_title(tag), {_title(rest): points}))
     several = any(domain == ALL_DOMAINS for domain, _ in groups)
     compared = []
     for (domain, rate), lines in sorted(groups.items(), key=lambda each: -float(each[0][1])):
@@ -66,4 +87,15 @@ def panels(scalars: Mapping[str, Points]) -> list[Panel]:
         lines.pop(_DELTA, None)
         if lines:
             compared.append(Panel(f"log-perplexity, validation, rate {rate}", lines))
-    return [*compared, *single]
+    return [*compared, *single][:_MOST_PANELS]
+
+
+def _title(tag: str) -> str:
+    return printable(tag)[:_LONGEST_TITLE]
+
+
+def _is_rate(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
