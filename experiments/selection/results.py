@@ -25,6 +25,7 @@ from refrag_rl.evaluation.multiplicity import holm
 from refrag_rl.evaluation.statistics import Interval, bootstrap_mean, bootstrap_ratio
 from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_p_value
 
+INPUTS_OF_PAPER = "inputs_embeddings"
 RAW, CORRECTED = "oracle", "oracle_split_half"
 RESAMPLES = 20_000
 
@@ -39,8 +40,8 @@ def is_below(interval: list[float | None] | None, limit: float = 0.0) -> bool:
     return interval is not None and interval[2] is not None and interval[2] < limit
 
 
-def measure(cell: Cell) -> dict[str, Any]:
-    """Return the figures of a cell, its p-values not yet adjusted."""
+def measure(cell: Cell, agents: list[str]) -> dict[str, Any]:
+    """Return the figures of a cell and of the agents in it, their p-values not yet adjusted."""
     best = cell.heuristics[cell.best]
     row: dict[str, Any] = {
         "domain": cell.domain,
@@ -54,7 +55,9 @@ def measure(cell: Cell) -> dict[str, Any]:
             for name, scores in cell.heuristics.items()
         },
         "room": None,
-        "policies": {name: _policy(cell, scores) for name, scores in cell.policies.items()},
+        "policies": {
+            name: _policy(cell, scores) for name, scores in cell.policies.items() if name in agents
+        },
     }
     if cell.bounds:
         documents = [cell.documents[place] for place in cell.searched]
@@ -142,6 +145,27 @@ def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, An
     ]
 
 
+def over_rates(cells: list[Cell]) -> list[Cell]:
+    """Return one cell for each domain and kind: the means over its rates, window by window."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.domain, cell.kind), []).append(cell)
+    joined = []
+    for (domain, kind), group in groups.items():
+        first = group[0]
+        if any(cell.windows != first.windows for cell in group):
+            raise ValueError(f"{domain}, {kind}: other windows at other rates")
+        policies = {
+            name: np.mean([cell.policies[name] for cell in group], axis=0)
+            for name in first.policies
+            if all(name in cell.policies for cell in group)
+        }
+        joined.append(
+            Cell(domain, kind, float("nan"), first.windows, first.documents, {}, policies)
+        )
+    return joined
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(
@@ -153,15 +177,20 @@ def main() -> None:
     parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
     options = parser.parse_args()
     cells = read_cells(options.cells)
-    rows = [measure(cell) for cell in cells]
+    rows = [measure(cell, options.agents) for cell in cells]
     adjust(rows)
     names = {name for cell in cells for name in cell.policies}
-    pairs = [(name, "inputs_embeddings") for name in sorted(names) if name.startswith("inputs_")]
-    pairs += [(options.studied, name) for name in sorted(names) if name.startswith("budget_")]
+    inputs = [name for name in sorted(names) if name.startswith("inputs_")]
+    budgets = [(options.studied, name) for name in sorted(names) if name.startswith("budget_")]
+    to_paper = [(name, INPUTS_OF_PAPER) for name in inputs if name != INPUTS_OF_PAPER]
     found = {
         "best_agent": best_agent(cells, options.agents),
         "cells": rows,
-        "paired": paired(cells, [pair for pair in pairs if pair[0] != pair[1]]),
+        "inputs": [
+            {name: value for name, value in row.items() if name != "rate"}
+            for row in paired(over_rates(cells), to_paper)
+        ],
+        "budgets": paired(cells, budgets),
     }
     text = json.dumps(found, indent=1, allow_nan=False)
     options.output.write_text(text + "\n", encoding="utf-8")

@@ -64,12 +64,15 @@ def cells(tmp_path):
         bound = (best - room)[:SEARCHED]
         bounds = {"random": random[:SEARCHED], "oracle": bound - 0.1, "oracle_split_half": bound}
         write(cell / "oracle", bounds)
+        variants = {"inputs_embeddings": 0.0, "inputs_lexical": -0.3, "budget_8": 0.05}
+        for name, difference in variants.items():
+            write(cell / name, {f"{name}-{i}": best + difference for i in range(2)})
     return tmp_path / "cells"
 
 
 def test_room_leads_and_shares_of_cells(script, cells):
     results = script("results")
-    rows = [results.measure(cell) for cell in script("scores").read_cells(cells)]
+    rows = [results.measure(cell, ["grpo"]) for cell in script("scores").read_cells(cells)]
     results.adjust(rows)
     without, room = rows
     assert (without["kind"], room["kind"]) == ("contiguous", "strong")
@@ -85,6 +88,24 @@ def test_room_leads_and_shares_of_cells(script, cells):
     assert figures["gap_closed_split_half"][0] == pytest.approx(0.399 / 0.6, abs=0.02)
     assert figures["gap_closed"][0] < figures["gap_closed_split_half"][0]
     assert without["policies"]["grpo"]["to_heuristics"]["successor"]["p_holm"] is None
+
+
+def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, monkeypatch):
+    arguments = ["results.py", str(cells), str(tmp_path / "results.json")]
+    monkeypatch.setattr("sys.argv", [*arguments, "--agents", "grpo", "--studied", "grpo"])
+    script("results").main()
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert {name for row in found["cells"] for name in row["policies"]} == {"grpo"}
+    inputs = [(row["kind"], row["policy"], row["difference"][0]) for row in found["inputs"]]
+    assert inputs == [
+        (kind, "inputs_lexical", pytest.approx(-0.3)) for kind in ("contiguous", "strong")
+    ]
+    budgets = {row["kind"]: row["difference"][0] for row in found["budgets"]}
+    assert budgets["contiguous"] == pytest.approx(-0.049)
+    assert budgets["strong"] == pytest.approx(-0.249)
+    tables = script("tables")
+    assert "| `lexical` | -0.300 [" in tables.inputs_table(found)
+    assert "| docs | strong | 8 | -0.249 [" in tables.budgets_table(found)
 
 
 def test_policies_on_other_windows_are_not_compared(script, cells):
