@@ -50,8 +50,9 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     a_long_training = sizes.long_rewards + validation * (long_points + HEURISTICS)
     a_selector = sizes.count * len(BUDGETS)
     references = sizes.count * REFERENCES
-    runs = sizes.inputs * sizes.input_seeds
-    budget_runs = len(BUDGETS) * sizes.seeds
+    variants = sizes.inputs + 1  # and the studied agent as it is
+    runs = variants * sizes.input_seeds
+    budget_runs = len(BUDGETS) * sizes.input_seeds
     return {
         "train": sizes.agents * sizes.seeds * a_training,
         "train_long": sizes.long_seeds * a_long_training,
@@ -60,7 +61,7 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
         * sizes.oracle_count
         * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),
         "inputs": runs * a_training
-        + sizes.input_cells * (runs * a_selector + sizes.inputs * references),
+        + sizes.input_cells * (runs * a_selector + variants * references),
         "budgets": budget_runs * a_training
         + sizes.input_cells * (budget_runs * sizes.count + len(BUDGETS) * references),
     }

@@ -182,7 +182,11 @@ def main() -> None:
     names = {name for cell in cells for name in cell.policies}
     inputs = [name for name in sorted(names) if name.startswith("inputs_")]
     budgets = [(options.studied, name) for name in sorted(names) if name.startswith("budget_")]
-    to_paper = [(name, INPUTS_OF_PAPER) for name in inputs if name != INPUTS_OF_PAPER]
+    to_paper = [
+        (name, INPUTS_OF_PAPER)
+        for name in [*inputs, options.studied]
+        if name != INPUTS_OF_PAPER and inputs
+    ]
     found = {
         "best_agent": best_agent(cells, options.agents),
         "cells": rows,

@@ -59,19 +59,17 @@ declare -A settings=(
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
-passages=passage_rank,passage_start
 alone='agent.policy.prompt_token=false agent.policy.budget_token=false'
-declare -A inputs=( # each adds to the one before, up to `lexical`; the rest change `lexical`
+declare -A inputs=( # each adds to the one before, up to `lexical`; the rest change the default
   [embeddings]="agent.policy.features=[] $alone" # the paper's
   [position]="agent.policy.features=[position] $alone"
   [prompt]="agent.policy.features=[position] agent.policy.budget_token=false"
   [statistics]="agent.policy.features=[position,$statistics] agent.policy.budget_token=false"
   [lexical]="agent.policy.features=[position,$statistics,$lexical] agent.policy.budget_token=false"
-  [passages]="agent.policy.features=[position,$statistics,$lexical,$passages]"
-  [each_pick]="agent.policy.features=[position,$statistics,$lexical,$passages] agent.policy.logits=each_pick"
-  [projector]="agent.policy.features=[position,$statistics,$lexical,$passages] env.chunk_embeddings=projector"
+  [each_pick]="agent.policy.logits=each_pick"
+  [projector]="env.chunk_embeddings=projector"
 )
-input_names=${INPUT_NAMES:-embeddings position prompt statistics lexical passages each_pick projector}
+input_names=${INPUT_NAMES:-embeddings position prompt statistics lexical each_pick projector}
 
 corpus() { # docs, books and math as one file
   mkdir -p "$runs"
@@ -173,9 +171,22 @@ oracle() {
   done
 }
 
+as_it_is() { # the studied agent, its inputs and budgets the default ones
+  local seed cell
+  corpus
+  for seed in $input_seeds; do
+    # shellcheck disable=SC2086 # a list of settings
+    train_one "$studied-$seed" "$seed" ${settings[$studied]}
+  done
+  for cell in $input_cells; do
+    compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" \
+      "selectors=$(folders "$studied" "$input_seeds")"
+  done
+}
+
 inputs() {
   local name seed cell
-  corpus
+  as_it_is
   for name in $input_names; do
     for seed in $input_seeds; do
       # shellcheck disable=SC2086 # lists of settings
@@ -190,19 +201,13 @@ inputs() {
 
 budgets() { # the studied agent at one budget each, against the same trained over sampled ones
   local rate seed cell
-  corpus
-  for seed in $input_seeds; do
-    # shellcheck disable=SC2086 # a list of settings
-    train_one "$studied-$seed" "$seed" ${settings[$studied]}
-    for rate in ${rates//,/ }; do
+  as_it_is
+  for rate in ${rates//,/ }; do
+    for seed in $input_seeds; do
       # shellcheck disable=SC2086 # a list of settings
       train_one "budget_$rate-$seed" "$seed" ${settings[$studied]} "budget=${rate}x"
     done
-  done
-  for cell in $input_cells; do
-    compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" \
-      "selectors=$(folders "$studied" "$input_seeds")"
-    for rate in ${rates//,/ }; do
+    for cell in $input_cells; do
       compare "$runs/cells/$cell/budget_$rate" "${cell%/*}" "${cell#*/}" \
         "selectors=$(folders "budget_$rate" "$input_seeds")" "rates=[$rate]"
     done

@@ -98,13 +98,18 @@ def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, 
     assert {name for row in found["cells"] for name in row["policies"]} == {"grpo"}
     inputs = [(row["kind"], row["policy"], row["difference"][0]) for row in found["inputs"]]
     assert inputs == [
-        (kind, "inputs_lexical", pytest.approx(-0.3)) for kind in ("contiguous", "strong")
+        ("contiguous", "inputs_lexical", pytest.approx(-0.3)),
+        ("contiguous", "grpo", pytest.approx(0.001)),
+        ("strong", "inputs_lexical", pytest.approx(-0.3)),
+        ("strong", "grpo", pytest.approx(-0.199)),
     ]
     budgets = {row["kind"]: row["difference"][0] for row in found["budgets"]}
     assert budgets["contiguous"] == pytest.approx(-0.049)
     assert budgets["strong"] == pytest.approx(-0.249)
     tables = script("tables")
-    assert "| `lexical` | -0.300 [" in tables.inputs_table(found)
+    table = tables.inputs_table(found)
+    assert "| `lexical` | -0.300 [" in table
+    assert "| `default` | +0.001 [" in table
     assert "| docs | strong | 8 | -0.249 [" in tables.budgets_table(found)
 
 
