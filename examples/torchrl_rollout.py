@@ -1,6 +1,6 @@
 """TorchRL: the environment as a GymEnv, its picks kept to the chunks that may be expanded.
 
-Needs TorchRL (pip install torchrl), which this project does not depend on; without it the example
+Needs TorchRL (pip install torchrl), which the package does not depend on; without it the example
 says so and ends.
 
 Run: python examples/torchrl_rollout.py
