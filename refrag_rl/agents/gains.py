@@ -15,10 +15,12 @@ from torch import Tensor
 
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem
+from refrag_rl.observation import Observation
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
 WINDOWS_PER_UPDATE = 16
 CHUNKS_PER_WINDOW = 7
+ON_POLICY = 0.0
 GAIN_SCALE = 0.05
 EPOCHS = 2
 LEARNING_RATE = 2e-3
@@ -48,23 +50,38 @@ class Gains(NamedTuple):
 
 
 def measure_gains(
-    problem: Problem, windows: int, chunks_per_window: int, rng: np.random.Generator
+    policy: PointerPolicy,
+    problem: Problem,
+    windows: int,
+    chunks_per_window: int,
+    on_policy: float,
+    rng: np.random.Generator,
 ) -> Gains:
     """Draw windows, sets and chunks, and measure what the chunks gain, in one call.
 
     Args:
+        policy: Draws some of the sets and chunks.
         problem: Windows, and what scores them.
         windows: ``W``.
         chunks_per_window: Chunks beside each set, at most: there may be fewer left.
+        on_policy: Share of windows whose set is the first picks drawn from the policy, and the
+            chunks beside it the next ones. In the others all are drawn uniformly.
         rng: The only source of randomness.
     """
     indices = problem.sample_indices(windows, rng)
     budgets = problem.sample_budgets(indices, rng)
-    held = problem.observe(indices, budgets)["chunk_mask"].astype(bool)
+    observation = problem.observe(indices, budgets)
+    held = observation["chunk_mask"].astype(bool)
+    logits = _logits(policy, observation, budgets) if on_policy > 0 else None
     bases = np.zeros_like(held)
     rows, chunks = [], []
     for row in range(len(indices)):
-        shuffled = rng.permutation(np.flatnonzero(held[row]))
+        there = np.flatnonzero(held[row])
+        if logits is not None and rng.random() < on_policy:
+            # A Plackett-Luce draw, as in ``refrag_rl.policies.plackett_luce.sample``.
+            shuffled = there[np.argsort(-(logits[row, there] + rng.gumbel(size=len(there))))]
+        else:
+            shuffled = rng.permutation(there)
         size = rng.integers(min(budgets[row], len(shuffled)))
         bases[row, shuffled[:size]] = True
         beside = shuffled[size : size + chunks_per_window]
@@ -77,6 +94,15 @@ def measure_gains(
     scores = problem.log_perplexity(np.concatenate([indices, indices[of_gain]]), sets)
     levels, after = np.split(scores.astype(np.float64), [len(indices)])
     return Gains(indices, budgets, bases, of_gain, chunk, levels[of_gain] - after, len(sets))
+
+
+@torch.no_grad()
+def _logits(
+    policy: PointerPolicy, observation: Observation, budgets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    device = next(policy.parameters()).device
+    inputs = as_tensors(observation, device)
+    return policy(inputs, torch.from_numpy(budgets).to(device)).cpu().numpy()
 
 
 def regression_loss(
@@ -142,7 +168,9 @@ def warm_start(
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - scored / rewards)
         rng = np.random.default_rng([seed, update, 3])
-        measured = measure_gains(problem, WINDOWS_PER_UPDATE, CHUNKS_PER_WINDOW, rng)
+        measured = measure_gains(
+            policy, problem, WINDOWS_PER_UPDATE, CHUNKS_PER_WINDOW, ON_POLICY, rng
+        )
         fit(policy, optimizer, problem, measured, GAIN_SCALE, EPOCHS, max_grad_norm)
         scored += measured.scored
         update += 1

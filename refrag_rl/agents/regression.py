@@ -12,9 +12,10 @@
    coalitions up to the budget), where gains alone would know neither that chunks repeat each other
    nor that some only work together. Both cost the same.
 4. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
-   say the same are both taken. The sets are random, and not what the policy would expand, so no
-   gain is measured where it matters most: this is what RL adds. The reward option and the baseline
-   of the environment play no part.
+   say the same are both taken. Random sets are not what the policy would expand, so no gain is
+   measured where it matters most: this is what RL adds, or ``on_policy``, which draws a share of
+   sets and chunks from the policy as it is. The reward option and the baseline of the environment
+   play no part.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from refrag_rl.agents.gains import (
     EPOCHS,
     GAIN_SCALE,
     LEARNING_RATE,
+    ON_POLICY,
     WINDOWS_PER_UPDATE,
     fit,
     measure_gains,
@@ -49,6 +51,7 @@ class Regression(LearningAgent):
             update is scored besides, for the report.
         windows_per_update: ``W``.
         chunks_per_window: Gains measured beside each random set.
+        on_policy: Share of windows whose sets and chunks are drawn from the policy.
         gain_scale: Unit of the predictions, nats per token. No selection depends on it, but what
             is drawn from the policy does: a chunk that is expected to gain one unit more is ``e``
             times as likely. An agent that goes on from this policy starts with these draws.
@@ -75,6 +78,7 @@ class Regression(LearningAgent):
         total_rewards: int = 4_000,
         windows_per_update: int = WINDOWS_PER_UPDATE,
         chunks_per_window: int = CHUNKS_PER_WINDOW,
+        on_policy: float = ON_POLICY,
         gain_scale: float = GAIN_SCALE,
         epochs: int = EPOCHS,
         learning_rate: float = LEARNING_RATE,
@@ -103,6 +107,7 @@ class Regression(LearningAgent):
         self.chunks_per_window = arguments.whole_number(
             "chunks_per_window", chunks_per_window, at_least=1
         )
+        self.on_policy = arguments.number("on_policy", on_policy, at_least=0, at_most=1)
         self.gain_scale = arguments.number("gain_scale", gain_scale, above=0)
         self.epochs = arguments.whole_number("epochs", epochs, at_least=1)
 
@@ -114,7 +119,12 @@ class Regression(LearningAgent):
         for rng in self._updates(training):
             with Stopwatch() as stopwatch:
                 measured = measure_gains(
-                    problem, self.windows_per_update, self.chunks_per_window, rng
+                    policy,
+                    problem,
+                    self.windows_per_update,
+                    self.chunks_per_window,
+                    self.on_policy,
+                    rng,
                 )
                 scalars, _ = self._greedy_figures(
                     problem, measured.indices, measured.budgets, monitor, rng
