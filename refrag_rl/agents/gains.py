@@ -16,6 +16,7 @@ from torch import Tensor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem
 from refrag_rl.observation import Observation
+from refrag_rl.policies.plackett_luce import sample
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
 WINDOWS_PER_UPDATE = 16
@@ -72,16 +73,14 @@ def measure_gains(
     budgets = problem.sample_budgets(indices, rng)
     observation = problem.observe(indices, budgets)
     held = observation["chunk_mask"].astype(bool)
-    logits = _logits(policy, observation, budgets) if on_policy > 0 else None
+    drawn = _draw_orders(policy, observation, budgets, rng) if on_policy > 0 else None
     bases = np.zeros_like(held)
     rows, chunks = [], []
     for row in range(len(indices)):
-        there = np.flatnonzero(held[row])
-        if logits is not None and rng.random() < on_policy:
-            # A Plackett-Luce draw, as in ``refrag_rl.policies.plackett_luce.sample``.
-            shuffled = there[np.argsort(-(logits[row, there] + rng.gumbel(size=len(there))))]
+        if drawn is not None and rng.random() < on_policy:
+            shuffled = drawn[row, : held[row].sum()]
         else:
-            shuffled = rng.permutation(there)
+            shuffled = rng.permutation(np.flatnonzero(held[row]))
         size = rng.integers(min(budgets[row], len(shuffled)))
         bases[row, shuffled[:size]] = True
         beside = shuffled[size : size + chunks_per_window]
@@ -97,12 +96,22 @@ def measure_gains(
 
 
 @torch.no_grad()
-def _logits(
-    policy: PointerPolicy, observation: Observation, budgets: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _draw_orders(
+    policy: PointerPolicy,
+    observation: Observation,
+    budgets: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return all chunks of each window, ordered by a draw from the policy, (W, L)."""
     device = next(policy.parameters()).device
-    inputs = as_tensors(observation, device)
-    return policy(inputs, torch.from_numpy(budgets).to(device)).cpu().numpy()
+    logits = policy(as_tensors(observation, device), torch.from_numpy(budgets).to(device))
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    orders: NDArray[np.int64] = (
+        sample(logits, torch.full(logits.shape[:1], logits.shape[1], device=device), generator)
+        .cpu()
+        .numpy()
+    )
+    return orders
 
 
 def regression_loss(
