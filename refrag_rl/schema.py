@@ -315,6 +315,7 @@ class PolicyShapeSection:
 
     features: list[str] = field(default_factory=list)
     chunk_embeddings: ChunkEmbeddings = ChunkEmbeddings.encoder
+    reads_embeddings: bool = MISSING
     prompt_token: bool = MISSING
     budget_token: bool = MISSING
     logits: str = MISSING

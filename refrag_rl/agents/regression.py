@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from refrag_rl.agents import arguments
 from refrag_rl.agents.figures import Stopwatch
@@ -31,8 +31,12 @@ from refrag_rl.agents.gains import (
     GAIN_SCALE,
     LEARNING_RATE,
     ON_POLICY,
+    REPLAY,
+    VARIANCE,
     WINDOWS_PER_UPDATE,
-    fit,
+    Fit,
+    History,
+    Variance,
     measure_gains,
 )
 from refrag_rl.agents.learning import LearningAgent
@@ -55,7 +59,10 @@ class Regression(LearningAgent):
         gain_scale: Unit of the predictions, nats per token. No selection depends on it, but what
             is drawn from the policy does: a chunk that is expected to gain one unit more is ``e``
             times as likely. An agent that goes on from this policy starts with these draws.
+        variance: Of a gain about its prediction: ``constant``, or ``predicted``, by which windows
+            of small gains count as much as those of large ones; see ``gains.regression_loss``.
         epochs: Gradient steps on each update's gains.
+        replay: Further steps an update, each on as many windows drawn from all measured so far.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant`` or ``linear``.
         max_grad_norm: Gradients are scaled down to this norm.
@@ -80,7 +87,9 @@ class Regression(LearningAgent):
         chunks_per_window: int = CHUNKS_PER_WINDOW,
         on_policy: float = ON_POLICY,
         gain_scale: float = GAIN_SCALE,
+        variance: Variance = VARIANCE,
         epochs: int = EPOCHS,
+        replay: int = REPLAY,
         learning_rate: float = LEARNING_RATE,
         learning_rate_schedule: str = "linear",
         max_grad_norm: float = 1.0,
@@ -108,14 +117,20 @@ class Regression(LearningAgent):
             "chunks_per_window", chunks_per_window, at_least=1
         )
         self.on_policy = arguments.number("on_policy", on_policy, at_least=0, at_most=1)
-        self.gain_scale = arguments.number("gain_scale", gain_scale, above=0)
-        self.epochs = arguments.whole_number("epochs", epochs, at_least=1)
+        self.fit = Fit(
+            arguments.number("gain_scale", gain_scale, above=0),
+            arguments.one_of("variance", variance, get_args(Variance)),
+            arguments.whole_number("epochs", epochs, at_least=1),
+            arguments.whole_number("replay", replay, at_least=0),
+            self.max_grad_norm,
+        )
 
     def learn(self, env: VectorView, monitor: Monitor) -> None:
         """Measure gains on the environment's problem and learn them; see ``Agent.learn``."""
         problem: Problem = env.problem
         training = self._begin_with_adam(monitor, problem)
         policy, optimizer = training.policy, training.optimizer
+        history = History()
         for rng in self._updates(training):
             with Stopwatch() as stopwatch:
                 measured = measure_gains(
@@ -129,18 +144,12 @@ class Regression(LearningAgent):
                 scalars, _ = self._greedy_figures(
                     problem, measured.indices, measured.budgets, monitor, rng
                 )
-                steps = fit(
-                    policy,
-                    optimizer,
-                    problem,
-                    measured,
-                    self.gain_scale,
-                    self.epochs,
-                    self.max_grad_norm,
-                )
-            scalars["policy/loss"], scalars["policy/grad_norm"] = steps.mean(axis=0).tolist()
-            # Of the predictions made before these gains were seen.
-            variance = float(measured.gains.var()) / self.gain_scale**2
-            unexplained = float(steps[0, 0]) / max(variance, 1e-12)
-            scalars["policy/explained_variance"] = 1 - unexplained
+                steps = self.fit.step(policy, optimizer, problem, measured, history, rng)
+            loss, _, norm = steps.mean(axis=0).tolist()
+            scalars |= {
+                "policy/loss": loss,
+                "policy/grad_norm": norm,
+                # Of the predictions made before these gains were seen.
+                "policy/explained_variance": float(steps[0, 1]),
+            }
             self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)

@@ -42,6 +42,8 @@ class PointerConfig:
     Attributes:
         embedding_size: ``d``, of the chunk embeddings.
         chunk_embeddings: Where they come from, ``encoder`` (the paper) or ``projector``.
+        reads_embeddings: Whether the policy reads them, and the prompt's; without, features and the
+            budget alone.
         features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
         prompt_token: Whether the prompt's embedding is one more input token.
         budget_token: Whether the total budget is one more input token.
@@ -60,6 +62,7 @@ class PointerConfig:
 
     embedding_size: int
     chunk_embeddings: EmbeddingSource = "encoder"
+    reads_embeddings: bool = True
     features: tuple[str, ...] = DEFAULT_FEATURES
     prompt_token: bool = True
     budget_token: bool = True
@@ -81,9 +84,16 @@ class PointerConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"policy {name}={value!r}: give a whole number of at least 1")
-        for name in ("prompt_token", "budget_token"):
+        for name in ("reads_embeddings", "prompt_token", "budget_token"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"policy {name}={getattr(self, name)!r}: give true or false")
+        if not self.reads_embeddings and self.prompt_token:
+            raise UserError(
+                "policy prompt_token=true is the prompt's embedding, and reads_embeddings=false; "
+                "give prompt_token=false"
+            )
+        if not self.reads_embeddings and not self.features:
+            raise UserError("policy features=[] and reads_embeddings=false: give one of them")
         if self.logits not in ("once", "each_pick"):
             raise UserError(f"policy logits={self.logits!r}: choose from once, each_pick")
         if self.width % self.heads:
@@ -127,7 +137,9 @@ class PointerPolicy(nn.Module):
         self.config = config
         width = config.width
         self.embedding_norm = nn.LayerNorm(config.embedding_size, elementwise_affine=False)
-        self.embedding_in = nn.Linear(config.embedding_size, width)
+        self.embedding_in = (
+            nn.Linear(config.embedding_size, width) if config.reads_embeddings else None
+        )
         self.neighbours = (
             NeighbourFeatures(count_columns(config.features), width, config.kernel)
             if config.features
@@ -162,14 +174,18 @@ class PointerPolicy(nn.Module):
             context: (B,) int64, the context of each state; None: they stand row by row, U = B.
         """
         mask = observation["chunk_mask"].bool()
-        chunks = self.embedding_in(self.embedding_norm(observation["chunk_embeddings"].float()))
+        parts: list[Tensor] = []
+        prompt: Tensor | None = None
+        if self.embedding_in is not None:
+            embeddings = self.embedding_norm(observation["chunk_embeddings"].float())
+            parts.append(self.embedding_in(embeddings))
+            if self.prompt_type is not None:
+                normed = self.embedding_norm(observation["prompt_embedding"].float())
+                prompt = self.embedding_in(normed) + self.prompt_type
         if self.neighbours is not None:
             columns = feature_columns(observation["features"], mask, self.config.features)
-            chunks = chunks + self.neighbours(columns, mask)
-        prompt: Tensor | None = None
-        if self.prompt_type is not None:
-            normed = self.embedding_norm(observation["prompt_embedding"].float())
-            prompt = self.embedding_in(normed) + self.prompt_type
+            parts.append(self.neighbours(columns, mask))
+        chunks = torch.stack(parts).sum(0)
         if context is not None:
             # Only now, so that no state has a copy of the embeddings. Not by plain indexing, whose
             # gradient is added up in any order by several threads.
