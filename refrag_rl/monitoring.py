@@ -163,7 +163,7 @@ class TrainingMonitor:
         self._writer.add_scalar("time/evaluation_seconds", self._evaluation_seconds, done)
         self._writer.flush()
 
-    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, int]:
+    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, Any]:
         """Go on from the checkpoint, if there is one; see ``Monitor.restore``."""
         if not self._resumed:
             return {}
@@ -200,7 +200,7 @@ class TrainingMonitor:
             return True
         return self._save_every > 0 and done - self._saved_at >= self._save_every
 
-    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
+    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, Any]) -> None:
         """Write the checkpoint; see ``Monitor.save``.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,19 +32,21 @@ _OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
 
 @dataclass
 class Training:
-    """A training under way. With the seed, these four decide everything that follows.
+    """A training under way. With the seed, these five decide everything that follows.
 
     Attributes:
         policy: What is trained.
         optimizer: Of the policy.
         update: Updates made.
         done: Training rewards seen.
+        kept: What else the agent goes on from, as JSON can hold it.
     """
 
     policy: PointerPolicy
     optimizer: torch.optim.Optimizer
     update: int
     done: int
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def advance(self, rewards: int) -> None:
         """Count an update that saw so many rewards."""
@@ -242,7 +244,8 @@ class LearningAgent(ABC):
                     f"agent.total_rewards={self.total_rewards}; give more"
                 )
             progress = {"done": scored}
-        training = Training(policy, optimizer, progress.get("update", 0), progress.get("done", 0))
+        update, done = progress.get("update", 0), progress.get("done", 0)
+        training = Training(policy, optimizer, update, done, progress.get("kept", {}))
         facts = {"seed": self.seed, "training_rewards": training.done}
         self._trained().training.update(facts)
         return training
@@ -322,5 +325,5 @@ class LearningAgent(ABC):
         if monitor.should_evaluate(done):
             monitor.evaluate(self, done)
         if monitor.should_save(done):
-            progress = {"update": training.update, "done": done}
+            progress = {"update": training.update, "done": done, "kept": training.kept}
             monitor.save(training.policy, training.optimizer, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +38,7 @@ class Monitor(Protocol):
         """Evaluate the agent as it is now."""
         ...
 
-    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, int]:
+    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, Any]:
         """Put what ``save`` kept of an interrupted training into policy and optimizer.
 
         Returns:
@@ -53,13 +53,13 @@ class Monitor(Protocol):
         """Return whether the state of the training is to be kept."""
         ...
 
-    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
+    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, Any]) -> None:
         """Keep the state, so that the training can go on from here.
 
         Args:
             policy: What is trained.
             optimizer: Its optimizer.
-            progress: How far the training is; ``done`` is its rewards.
+            progress: How far the training is, as JSON can hold it; ``done`` is its rewards.
         """
         ...
 
@@ -82,7 +82,7 @@ class NullMonitor:
     def evaluate(self, selector: Selector, done: int) -> None:
         """Do nothing."""
 
-    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, int]:
+    def restore(self, policy: nn.Module, optimizer: Optimizer) -> Mapping[str, Any]:
         """Return nothing: every training begins."""
         return {}
 
@@ -90,5 +90,5 @@ class NullMonitor:
         """Return false: nothing is ever kept."""
         return False
 
-    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, int]) -> None:
+    def save(self, policy: nn.Module, optimizer: Optimizer, progress: Mapping[str, Any]) -> None:
         """Do nothing."""

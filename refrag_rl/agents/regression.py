@@ -25,23 +25,28 @@ from typing import Any, get_args
 
 from refrag_rl.agents import arguments
 from refrag_rl.agents.figures import Stopwatch
-from refrag_rl.agents.gains import (
-    CHUNKS_PER_WINDOW,
+from refrag_rl.agents.gain_fitting import (
     EPOCHS,
     GAIN_SCALE,
     LEARNING_RATE,
-    ON_POLICY,
     REPLAY,
     VARIANCE,
-    WINDOWS_PER_UPDATE,
     Fit,
-    History,
     Variance,
+)
+from refrag_rl.agents.gain_history import GainHistory
+from refrag_rl.agents.gains import (
+    CHUNKS_PER_WINDOW,
+    ON_POLICY,
+    WINDOWS_PER_UPDATE,
     measure_gains,
 )
 from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.selector import Problem, VectorView
+
+_GAINS = "gains"
+"""Of what a checkpoint keeps: the gains that are replayed."""
 
 
 class Regression(LearningAgent):
@@ -60,7 +65,7 @@ class Regression(LearningAgent):
             is drawn from the policy does: a chunk that is expected to gain one unit more is ``e``
             times as likely. An agent that goes on from this policy starts with these draws.
         variance: Of a gain about its prediction: ``constant``, or ``predicted``, by which windows
-            of small gains count as much as those of large ones; see ``gains.regression_loss``.
+            of small gains count as much as those of large ones; see ``gain_fitting``.
         epochs: Gradient steps on each update's gains.
         replay: Further steps an update, each on as many windows drawn from all measured so far.
         learning_rate: Of Adam, at the start.
@@ -130,7 +135,7 @@ class Regression(LearningAgent):
         problem: Problem = env.problem
         training = self._begin_with_adam(monitor, problem)
         policy, optimizer = training.policy, training.optimizer
-        history = History()
+        history = GainHistory.from_json(training.kept.get(_GAINS, []))
         for rng in self._updates(training):
             with Stopwatch() as stopwatch:
                 measured = measure_gains(
@@ -152,4 +157,17 @@ class Regression(LearningAgent):
                 # Of the predictions made before these gains were seen.
                 "policy/explained_variance": float(steps[0, 1]),
             }
+            if self.fit.replay:
+                training.kept = {_GAINS: history.to_json()}
             self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)
+
+    def check_progress(self, progress: Mapping[str, Any]) -> None:
+        """Check how far a kept training says to be, and its gains; see ``LearningAgent``."""
+        super().check_progress(progress)
+        kept = progress.get("kept", {})
+        if not isinstance(kept, dict):
+            raise ValueError(f"it keeps {kept!r}")
+        windows = len(GainHistory.from_json(kept.get(_GAINS, [])))
+        expected = progress["update"] * self.windows_per_update if self.fit.replay else 0
+        if windows != expected:
+            raise ValueError(f"its gains are of {windows} windows, not of {expected}")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from refrag_rl.agents import demonstrations, gains
+from refrag_rl.agents import demonstrations, gain_fitting
 from refrag_rl.agents.loading import find_policy
 from refrag_rl.agents.selector import Problem
 from refrag_rl.errors import UserError
@@ -35,7 +35,7 @@ class WarmStart(Protocol):
 
 WARM_STARTS: dict[str, WarmStart] = {
     "imitation": demonstrations.warm_start,
-    "regression": gains.warm_start,
+    "regression": gain_fitting.warm_start,
 }
 """Those that are no folder."""
 
