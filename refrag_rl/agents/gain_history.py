@@ -83,11 +83,12 @@ class GainHistory:
 def _window(kept: object) -> Gains:
     """Return the gains of a window, or raise ``ValueError``."""
     entry: Mapping[str, Any] = kept if isinstance(kept, dict) else {}
-    size, gains = entry.get("chunks_of_window"), entry.get("gains")
-    known = type(size) is int and 0 < size <= _MOST_CHUNKS
+    size: Any = entry.get("chunks_of_window")
+    gains: Any = entry.get("gains")
     whole = [entry.get("index"), entry.get("budget")]
     if (
-        not known
+        type(size) is not int
+        or not 0 < size <= _MOST_CHUNKS
         or not all(type(value) is int and 0 <= value < 2**40 for value in whole)
         or not all(_are_chunks(entry.get(name), size) for name in ("base", "chunks"))
         or not isinstance(gains, list)
