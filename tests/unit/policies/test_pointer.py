@@ -45,6 +45,14 @@ def test_the_papers_policy_reads_nothing_but_the_chunk_embeddings():
     assert torch.equal(policy(observation, budget()), policy(other, budget() + 2))
 
 
+def test_a_policy_of_features_alone_reads_no_embeddings():
+    policy = make_policy(reads_embeddings=False, prompt_token=False)
+    observation = make_observation()
+    other = {**make_observation(seed=1), "features": observation["features"]}
+    assert torch.equal(policy(observation, budget()), policy(other, budget()))
+    assert "embedding_in.weight" not in policy.state_dict()
+
+
 @pytest.mark.parametrize("name", ["prompt_embedding", "features"])
 def test_the_default_policy_reads_prompt_and_features(name):
     policy, observation = make_policy(), make_observation()
@@ -68,7 +76,7 @@ def test_a_match_reaches_the_scores_of_the_next_chunks_without_attention():
     assert changed[2:7].all()
 
 
-@pytest.mark.parametrize("options", [PAPER, {}])
+@pytest.mark.parametrize("options", [PAPER, {}, {"reads_embeddings": False, "prompt_token": False}])
 def test_logits_do_not_depend_on_padding_or_companions(options):
     policy, short = make_policy(**options), make_observation(1, 5)
     padded = make_observation(3, L, seed=2)
@@ -130,6 +138,9 @@ def test_output_scale_zero_starts_uniform_and_the_default_nearly_so():
         ({"features": "position"}, "give a list"),
         ({"features": ["nothing"]}, "choose from"),
         ({"prompt_token": 1}, "true or false"),
+        ({"reads_embeddings": "no"}, "true or false"),
+        ({"reads_embeddings": False}, "give prompt_token=false"),
+        ({"reads_embeddings": False, "prompt_token": False, "features": []}, "give one of them"),
         ({"output_scale": -1}, "from 0"),
         ({"depth": 3}, "unknown policy option"),
     ],
