@@ -11,6 +11,7 @@ NUM_CHUNKS = 32
 SIZES = (
     "rewards",
     "long-rewards",
+    "replay-rewards",
     "count",
     "oracle-count",
     "swap-rounds",
@@ -28,6 +29,8 @@ SIZES = (
 BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
 HEURISTICS, REFERENCES, DOMAINS_VALIDATED = 9, 4, 2
+COMPARED = 2
+"""Policies in every cell, of as many seeds each: ``long`` and ``replay``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
@@ -56,7 +59,9 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     return {
         "train": sizes.agents * sizes.seeds * a_training,
         "train_long": sizes.long_seeds * a_long_training,
-        "evaluate": sizes.cells * ((HEURISTICS + sizes.long_seeds) * a_selector + 2 * references),
+        "train_replay": sizes.long_seeds * sizes.replay_rewards,
+        "evaluate": sizes.cells
+        * ((HEURISTICS + COMPARED * sizes.long_seeds) * a_selector + (1 + COMPARED) * references),
         "oracle": sizes.cells
         * sizes.oracle_count
         * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),
@@ -76,9 +81,9 @@ def main() -> None:
     parser.add_argument("--oracle-rates", type=int, nargs="+", choices=BUDGETS, required=True)
     sizes = parser.parse_args()
     steps = plan(sizes)
-    print(f"{'step':10}{'sets':>12}{'hours':>8}   at {sizes.rate:g} sets/s")
+    print(f"{'step':14}{'sets':>12}{'hours':>8}   at {sizes.rate:g} sets/s")
     for name, sets in [*steps.items(), ("all", sum(steps.values()))]:
-        print(f"{name:10}{sets:12,.0f}{sets / sizes.rate / 3600:8.1f}")
+        print(f"{name:14}{sets:12,.0f}{sets / sizes.rate / 3600:8.1f}")
 
 
 if __name__ == "__main__":

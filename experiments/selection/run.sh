@@ -3,7 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_long evaluate oracle inputs budgets table13 results. `plan` prints the cost
+# Steps: plan corpus train train_long train_replay evaluate oracle inputs budgets table13 results. `plan` prints the cost
 # of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -36,7 +36,8 @@ domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
-evaluated=${EVALUATED:-long}             # compared in every cell: long, or agents
+replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training with replay
+evaluated=${EVALUATED:-replay long}      # compared in every cell: replay, long, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_cells=${INPUT_CELLS:-docs/strong docs/recall docs/contiguous}
@@ -56,6 +57,8 @@ declare -A settings=(
   [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression"
+  [replay]="agent=regression agent.on_policy=0.5 agent.variance=predicted agent.epochs=1 agent.replay=9
+    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.reference_windows=0"
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
@@ -87,7 +90,17 @@ train() { # agents x seeds
   done
 }
 
-train_long() { # the same as rloo_warm, with more rewards: what the cells compare
+train_replay() { # regression with replay and without embeddings, not compared while it learns
+  local seed
+  corpus
+  for seed in $long_seeds; do
+    # shellcheck disable=SC2086 # a list of settings
+    train_one "replay-$seed" "$seed" ${settings[replay]} agent.total_rewards="$replay_rewards" \
+      evaluation.eval_every=0
+  done
+}
+
+train_long() { # the same as rloo_warm, with more rewards
   local seed
   corpus
   for seed in $long_seeds; do
@@ -136,7 +149,10 @@ compare() { # folder, domain, kind, further arguments
 }
 
 seeds_of() { # name of a training
-  if test "$1" = long; then echo "$long_seeds"; else echo "$seeds"; fi
+  case $1 in
+    long | replay) echo "$long_seeds" ;;
+    *) echo "$seeds" ;;
+  esac
 }
 
 folders() { # name, seeds: the runs as a list for selectors=
@@ -216,7 +232,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $long_seeds; do policies+=("$runs/train/long-$seed"); done
+  for seed in $long_seeds; do policies+=("$runs/train/replay-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
@@ -234,7 +250,7 @@ plan() {
     --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
-    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
+    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" --replay-rewards "$replay_rewards" \
     --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
@@ -245,6 +261,7 @@ all() {
   plan
   train
   train_long
+  train_replay
   evaluate
   oracle
   inputs

@@ -56,11 +56,19 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["ppo", "grpo", "imitation"])
+@pytest.mark.parametrize(
+    ("agent", "options"),
+    [
+        ("ppo", ()),
+        ("grpo", ()),
+        ("imitation", ()),
+        ("regression", ("agent.replay=3", "agent.on_policy=0.5")),
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str
+    command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str, options: tuple[str, ...]
 ) -> None:
-    arguments = (f"agent={agent}", *tiny, *QUICK)
+    arguments = (f"agent={agent}", *options, *tiny, *QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command("train", *arguments, "output=whole").returncode == 0
     kill_after_its_first_checkpoint(killed, *arguments)
