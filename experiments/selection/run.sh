@@ -242,7 +242,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$output/scores" "$output/results.json" --agents $evaluated --studied "$studied"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
   "$python" $here/figure3.py "$output"
-  "$python" $here/tables.py "$output"
+  "$python" $here/pages.py "$output"
 }
 
 plan() {

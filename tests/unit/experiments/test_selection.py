@@ -129,8 +129,8 @@ def test_the_tables_hold_what_was_measured_and_say_what_was_not(
     script("results").main()
     script("figure3").main(tmp_path)
     assert (tmp_path / "figure3.png").exists()
-    monkeypatch.setattr("sys.argv", ["tables.py", str(tmp_path)])
-    script("tables").main()
+    monkeypatch.setattr("sys.argv", ["pages.py", str(tmp_path)])
+    script("pages").main()
     text = (tmp_path / "README.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| docs | strong | 8 |"))
     assert "| successor |" in row
