@@ -3,8 +3,8 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_long train_replay evaluate oracle inputs budgets table13 results. `plan` prints the cost
-# of the others and starts nothing. DATA: see README.md.
+# Steps: plan corpus train train_long train_replay evaluate oracle inputs budgets table13 results.
+# `plan` prints the cost of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=experiments/selection

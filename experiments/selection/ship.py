@@ -117,15 +117,15 @@ def card(
     """Return the card's Markdown."""
     config = stored.policy.config
     reads = ", ".join(config.features) or "no features"
-    source = config.chunk_embeddings if config.reads_embeddings else None
+    of = f"chunk embeddings of the {config.chunk_embeddings}"
+    embeddings = of if config.reads_embeddings else "no chunk embeddings"
     lines = [
         f"# policy:{name} for {model}",
         "",
         f"Selects chunks for `{model}` (weights `{stored.refrag}`); refused with other weights.",
         "",
         f"- agent: `{stored.agent}`, {stored.training.get('training_rewards')} sets scored",
-        f"- reads: {f'chunk embeddings of the {source}' if source else 'no chunk embeddings'}; "
-        f"{reads}; "
+        f"- reads: {embeddings}; {reads}; "
         f"prompt embedding: {config.prompt_token}; budget: {config.budget_token}",
         f"- logits: {config.logits}",
         f"- seed {metadata.get('seed')}, commit {metadata.get('commit')}",

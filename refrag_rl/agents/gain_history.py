@@ -10,6 +10,9 @@ import numpy as np
 
 from refrag_rl.agents.gains import Gains
 
+_MOST_CHUNKS = 2**20
+"""Of a window; more would be a damaged file."""
+
 
 class GainHistory:
     """Measured gains, window by window, to be drawn from again."""
@@ -107,10 +110,6 @@ def _window(kept: object) -> Gains:
         gains=np.array(gains, dtype=np.float64),
         scored=0,
     )
-
-
-_MOST_CHUNKS = 2**20
-"""Of a window; more would be a damaged file."""
 
 
 def _are_chunks(values: object, size: int) -> bool:

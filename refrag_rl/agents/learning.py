@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +39,8 @@ class Training:
         optimizer: Of the policy.
         update: Updates made.
         done: Training rewards seen.
-        kept: What else the agent goes on from, as JSON can hold it.
+        kept: What else the agent goes on from, as ``keep`` gave it before; empty at the beginning.
+        keep: Returns what else the agent goes on from, as JSON can hold it; asked at each save.
     """
 
     policy: PointerPolicy
@@ -47,6 +48,7 @@ class Training:
     update: int
     done: int
     kept: Mapping[str, Any] = field(default_factory=dict)
+    keep: Callable[[], Mapping[str, Any]] = dict
 
     def advance(self, rewards: int) -> None:
         """Count an update that saw so many rewards."""
@@ -325,5 +327,5 @@ class LearningAgent(ABC):
         if monitor.should_evaluate(done):
             monitor.evaluate(self, done)
         if monitor.should_save(done):
-            progress = {"update": training.update, "done": done, "kept": training.kept}
+            progress = {"update": training.update, "done": done, "kept": dict(training.keep())}
             monitor.save(training.policy, training.optimizer, progress)

@@ -136,6 +136,8 @@ class Regression(LearningAgent):
         training = self._begin_with_adam(monitor, problem)
         policy, optimizer = training.policy, training.optimizer
         history = GainHistory.from_json(training.kept.get(_GAINS, []))
+        if self.fit.replay:
+            training.keep = lambda: {_GAINS: history.to_json()}
         for rng in self._updates(training):
             with Stopwatch() as stopwatch:
                 measured = measure_gains(
@@ -157,8 +159,6 @@ class Regression(LearningAgent):
                 # Of the predictions made before these gains were seen.
                 "policy/explained_variance": float(steps[0, 1]),
             }
-            if self.fit.replay:
-                training.kept = {_GAINS: history.to_json()}
             self._end_update(monitor, training, scalars, measured.scored, stopwatch.seconds)
 
     def check_progress(self, progress: Mapping[str, Any]) -> None:

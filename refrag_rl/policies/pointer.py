@@ -185,7 +185,7 @@ class PointerPolicy(nn.Module):
         if self.neighbours is not None:
             columns = feature_columns(observation["features"], mask, self.config.features)
             parts.append(self.neighbours(columns, mask))
-        chunks = torch.stack(parts).sum(0)
+        chunks = sum(parts[1:], start=parts[0])
         if context is not None:
             # Only now, so that no state has a copy of the embeddings. Not by plain indexing, whose
             # gradient is added up in any order by several threads.
