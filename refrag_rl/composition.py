@@ -33,7 +33,7 @@ from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
-from refrag_rl.evaluation.windows import JoinedWindows
+from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
 from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.quiet import silence_kernel_advice
@@ -174,6 +174,7 @@ def build_windows(
     seed: int,
     each_domain: bool,
     with_texts: bool = True,
+    first: int = 0,
 ) -> WindowSource:
     """Cut windows from one split of the documents.
 
@@ -187,6 +188,7 @@ def build_windows(
         each_domain: Whether there are ``count`` windows of each domain, or of all together.
         with_texts: Whether people will see them. Without, they hold texts only if the encoder
             reads them, or if the class has no argument ``with_texts``.
+        first: Windows that are left out before those, of each domain or of all together.
 
     Raises:
         UserError: The split has no documents, or none is as long as a window.
@@ -204,10 +206,12 @@ def build_windows(
     parts = [corpus.of_domain(domain) for domain in corpus.domains] if each_domain else [corpus]
     if "with_texts" in _called("windows", options)[1].parameters:
         options = {"with_texts": with_texts or refrag.reads_texts, **options}
-    sources = [
-        _make("windows", options, corpus=part, chunk_size=refrag.chunk_size, count=count, seed=seed)
-        for part in parts
+    given: dict[str, Any] = {"chunk_size": refrag.chunk_size, "count": first + count, "seed": seed}
+    sources: list[WindowSource] = [
+        _make("windows", options, corpus=part, **given) for part in parts
     ]
+    if first:
+        sources = [LaterWindows(source, first) for source in sources]
     return sources[0] if len(sources) == 1 else JoinedWindows(sources)
 
 

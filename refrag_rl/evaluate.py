@@ -44,7 +44,7 @@ def evaluate(config: DictConfig) -> None:
     with quiet_if_asked.status("loading model and corpus"):
         refrag = build_refrag(config.refrag)
         heuristics, policies = build_selectors(list(config.selectors), refrag.reward_model)
-        windows = load_windows(config, split, refrag, each_domain=True)
+        windows = load_windows(config, split, refrag, each_domain=True, first=config.first)
     columns = build_columns(
         list(config.rates),
         list(config.budgets),

@@ -27,7 +27,7 @@ def load(config: DictConfig) -> tuple[FrozenRefrag, WindowSource]:
 
 
 def load_windows(
-    config: DictConfig, split: Split, refrag: FrozenRefrag, *, each_domain: bool
+    config: DictConfig, split: Split, refrag: FrozenRefrag, *, each_domain: bool, first: int = 0
 ) -> WindowSource:
     """Return the windows that ``corpus``, ``windows``, ``count`` and ``seed`` of a config say.
 
@@ -36,6 +36,7 @@ def load_windows(
         split: From ``evaluation_split``, which is to be asked before anything is loaded.
         refrag: Gives tokenizer and chunk size.
         each_domain: Whether there are ``count`` windows of each domain, or of all together.
+        first: Windows that are left out before those.
 
     Raises:
         UserError: Something does not exist or does not fit.
@@ -48,4 +49,5 @@ def load_windows(
         count=config.count,
         seed=config.seed,
         each_domain=each_domain,
+        first=first,
     )

@@ -212,6 +212,7 @@ class EvaluateConfig(CommonConfig):
     rates: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     count: int = within(1)
+    first: int = within(0)
     oracle: int | None = within(0, default=None)
     report: ReportSection = field(default_factory=ReportSection)
 

@@ -13,6 +13,7 @@ SIZES = (
     "long-rewards",
     "replay-rewards",
     "count",
+    "input-count",
     "oracle-count",
     "swap-rounds",
     "eval-every",
@@ -53,6 +54,8 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     a_long_training = sizes.long_rewards + validation * (long_points + HEURISTICS)
     a_selector = sizes.count * len(BUDGETS)
     references = sizes.count * REFERENCES
+    an_input = sizes.input_count * len(BUDGETS)
+    few_references = sizes.input_count * REFERENCES
     variants = sizes.inputs + 1  # and the studied agent as it is
     runs = variants * sizes.input_seeds
     budget_runs = len(BUDGETS) * sizes.input_seeds
@@ -66,9 +69,9 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
         * sizes.oracle_count
         * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),
         "inputs": runs * a_training
-        + sizes.input_cells * (runs * a_selector + variants * references),
+        + sizes.input_cells * (runs * an_input + variants * few_references),
         "budgets": budget_runs * a_training
-        + sizes.input_cells * (budget_runs * sizes.count + len(BUDGETS) * references),
+        + sizes.input_cells * (budget_runs * sizes.input_count + len(BUDGETS) * few_references),
     }
 
 

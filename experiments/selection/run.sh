@@ -27,7 +27,9 @@ train_count=${TRAIN_COUNT:-2000}         # windows trained on
 validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
 eval_every=${EVAL_EVERY:-500}            # rewards between two points of the curves
 long_eval_every=${LONG_EVAL_EVERY:-2000}
-count=${COUNT:-100}                      # windows of each cell
+count=${COUNT:-300}                      # windows of each cell
+part=${PART:-100}                        # windows of a cell that are scored, and kept, together
+table13_count=${TABLE13_COUNT:-100}      # windows of each domain in Table 13
 oracle_count=${ORACLE_COUNT:-24}         # of which the oracle searches the first
 contiguous_oracle_count=${CONTIGUOUS_ORACLE_COUNT:-12}
 oracle_rates=${ORACLE_RATES:-8,4}        # the dearer, the lower
@@ -40,6 +42,7 @@ replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training with rep
 evaluated=${EVALUATED:-replay long}      # compared in every cell: replay, long, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
+input_count=${INPUT_COUNT:-100}          # windows of each cell
 input_cells=${INPUT_CELLS:-docs/strong docs/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
@@ -125,7 +128,18 @@ train_one() { # name, seed, further arguments
   fi
 }
 
-compare() { # folder, domain, kind, further arguments
+compare() { # folder, domain, kind, windows, further arguments
+  local folder=$1 domain=$2 kind=$3 wanted=$4 first name
+  shift 4
+  for ((first = 0; first < wanted; first += part)); do
+    name=$folder
+    if ((first)); then name+=.$first; fi
+    compare_part "$name" "$domain" "$kind" "first=$first" \
+      "count=$((wanted - first < part ? wanted - first : part))" "$@"
+  done
+}
+
+compare_part() { # folder, domain, kind, further arguments
   local folder=$1 domain=$2 kind=$3
   shift 3
   local scores=$output/scores/$domain/$kind/${folder##*/}.parquet
@@ -142,8 +156,7 @@ compare() { # folder, domain, kind, further arguments
     *) echo "there is no kind $kind" >&2; exit 2 ;;
   esac
   "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
-    refrag.dtype="$dtype" report.windows=0 seed=0 "count=$count" "rates=[$rates]" \
-    "${corpus[@]}" "${windows[@]}" "$@"
+    refrag.dtype="$dtype" report.windows=0 seed=0 "rates=[$rates]" "${corpus[@]}" "${windows[@]}" "$@"
   mkdir -p "${scores%/*}"
   cp "$folder/window_scores.parquet" "$scores"
 }
@@ -166,9 +179,9 @@ evaluate() {
   local domain kind name
   for domain in $domains; do
     for kind in $kinds; do
-      compare "$runs/cells/$domain/$kind/heuristics" "$domain" "$kind"
+      compare "$runs/cells/$domain/$kind/heuristics" "$domain" "$kind" "$count"
       for name in $evaluated; do
-        compare "$runs/cells/$domain/$kind/$name" "$domain" "$kind" \
+        compare "$runs/cells/$domain/$kind/$name" "$domain" "$kind" "$count" \
           "selectors=$(folders "$name" "$(seeds_of "$name")")"
       done
     done
@@ -181,8 +194,8 @@ oracle() {
     for kind in $kinds; do
       searched=$oracle_count
       case $kind in contiguous*) searched=$contiguous_oracle_count ;; esac
-      compare "$runs/cells/$domain/$kind/oracle" "$domain" "$kind" 'selectors=[random]' \
-        oracle="$swap_rounds" count="$searched" "rates=[$oracle_rates]"
+      compare "$runs/cells/$domain/$kind/oracle" "$domain" "$kind" "$searched" \
+        'selectors=[random]' oracle="$swap_rounds" "rates=[$oracle_rates]"
     done
   done
 }
@@ -195,7 +208,7 @@ as_it_is() { # the studied agent, its inputs and budgets the default ones
     train_one "$studied-$seed" "$seed" ${settings[$studied]}
   done
   for cell in $input_cells; do
-    compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" \
+    compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" "$input_count" \
       "selectors=$(folders "$studied" "$input_seeds")"
   done
 }
@@ -209,7 +222,7 @@ inputs() {
       train_one "inputs_$name-$seed" "$seed" ${settings[$studied]} ${inputs[$name]}
     done
     for cell in $input_cells; do
-      compare "$runs/cells/$cell/inputs_$name" "${cell%/*}" "${cell#*/}" \
+      compare "$runs/cells/$cell/inputs_$name" "${cell%/*}" "${cell#*/}" "$input_count" \
         "selectors=$(folders "inputs_$name" "$input_seeds")"
     done
   done
@@ -224,7 +237,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
       train_one "budget_$rate-$seed" "$seed" ${settings[$studied]} "budget=${rate}x"
     done
     for cell in $input_cells; do
-      compare "$runs/cells/$cell/budget_$rate" "${cell%/*}" "${cell#*/}" \
+      compare "$runs/cells/$cell/budget_$rate" "${cell%/*}" "${cell#*/}" "$input_count" \
         "selectors=$(folders "budget_$rate" "$input_seeds")" "rates=[$rate]"
     done
   done
@@ -233,7 +246,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 table13() {
   local policies=() seed
   for seed in $long_seeds; do policies+=("$runs/train/replay-$seed"); done
-  test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$count" \
+  test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$table13_count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
 }
@@ -246,7 +259,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
 }
 
 plan() {
-  "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" \
+  "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" --input-count "$input_count" \
     --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 HEURISTICS, ORACLE = "heuristics", "oracle"
-"""Files of a cell that hold no policies."""
+"""What of a cell holds no policies."""
 
 Scores = NDArray[np.float64]
 
@@ -26,7 +26,8 @@ class Cell:
         windows: (N,) keys.
         documents: (N,) of the windows.
         heuristics: Name -> (N,) nats per token.
-        policies: Name of an agent or variant -> (S, N), one row a training seed.
+        policies: Name of an agent or variant -> (S, n), one row a training seed, of the first n
+            windows.
         bounds: ``random`` and the oracle's names -> (M,), of the windows in ``searched``.
         searched: (M,) places of the windows that the oracle searched.
     """
@@ -50,17 +51,34 @@ class Cell:
 def read_cells(folder: Path) -> list[Cell]:
     """Return the cells of ``folder/DOMAIN/KIND/WHAT.parquet``, by rate.
 
-    Cells without heuristics are left out.
+    Their later windows may be in further files, ``WHAT.FIRST.parquet``: from window FIRST on. A
+    file behind windows that are missing is left out; so are cells without heuristics.
     """
     cells = []
     for path in sorted(folder.glob("*/*")):
-        frames = {
-            part.stem: _numbered(pd.read_parquet(part)) for part in sorted(path.glob("*.parquet"))
-        }
+        names = sorted({part.name.split(".")[0] for part in path.glob("*.parquet")})
+        frames = {name: _numbered(_joined(path, name)) for name in names}
         if HEURISTICS in frames:
             for rate in sorted(frames[HEURISTICS].compression_rate.unique(), reverse=True):
                 cells.append(_cell(path.parent.name, path.name, float(rate), frames))
     return cells
+
+
+def _joined(path: Path, name: str) -> pd.DataFrame:
+    """Return the windows of all files of one name, as far as there is no gap."""
+    first = path / f"{name}.parquet"
+    parts = [pd.read_parquet(first)]
+    windows = _count(parts[0])
+    while (later := path / f"{name}.{windows}.parquet").exists():
+        parts.append(pd.read_parquet(later))
+        windows += _count(parts[-1])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _count(frame: pd.DataFrame) -> int:
+    """Return how many windows each selector was compared on."""
+    (count,) = set(frame.groupby(["selector", "budget"]).size())
+    return int(count)
 
 
 def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +120,7 @@ def _cell(domain: str, kind: str, rate: float, frames: dict[str, pd.DataFrame]) 
             cell.bounds = {key: scores.to_numpy() for key, scores in found.items()}
         elif name != HEURISTICS and found:
             # Windows that are missing raise: policies are compared on the same ones or not at all.
-            rows = [scores.loc[windows].to_numpy() for scores in found.values()]
+            compared = windows[: len(next(iter(found.values())))]
+            rows = [scores.loc[compared].to_numpy() for scores in found.values()]
             cell.policies[name] = np.stack(rows)
     return cell

@@ -77,6 +77,7 @@ def cells_table(results: dict[str, Any]) -> str:
         rows.append(
             [
                 *name_of(cell),
+                str(figures["count"]),
                 cell["best_heuristic"],
                 signed(cell["room"]),
                 yes(cell["has_room"]),
@@ -99,7 +100,7 @@ def cells_table(results: dict[str, Any]) -> str:
             shares.append(where)
     if not rows:
         return ""
-    head = ["domain", "windows", "rate", "best heuristic", "room", "has room"]
+    head = ["domain", "windows", "rate", "n", "best heuristic", "room", "has room"]
     head += [f"{best} - best heuristic", "beats every heuristic", "largest p (Holm)", "gap closed"]
 
     def failing(cells: list[str]) -> str:
@@ -121,10 +122,11 @@ def overall_table(results: dict[str, Any]) -> str:
     distances: dict[str, list[float]] = {}
     for cell in results.get("cells", []):
         best = cell["heuristics"][cell["best_heuristic"]][0]
-        levels = {name: ends[0] for name, ends in cell["heuristics"].items()}
-        levels |= {name: figures["level"][0] for name, figures in cell["policies"].items()}
-        for name, mean in levels.items():
-            distances.setdefault(name, []).append(mean - best)
+        away = {name: ends[0] - best for name, ends in cell["heuristics"].items()}
+        for name, figures in cell["policies"].items():
+            away[name] = figures["to_heuristics"][cell["best_heuristic"]]["difference"][0]
+        for name, mean in away.items():
+            distances.setdefault(name, []).append(mean)
     cells = len(results.get("cells", []))
     everywhere = {name: found for name, found in distances.items() if len(found) == cells}
     ordered = sorted(everywhere.items(), key=lambda item: sum(item[1]) / len(item[1]))
@@ -136,12 +138,16 @@ def overall_table(results: dict[str, Any]) -> str:
 
 
 def levels_table(results: dict[str, Any]) -> str:
-    """Return the log-perplexity of everything that was compared, cell by cell."""
+    """Return the log-perplexity of everything that was compared on all windows of a cell."""
     rows = []
     for cell in results.get("cells", []):
         found = {
             **cell["heuristics"],
-            **{name: figures["level"] for name, figures in cell["policies"].items()},
+            **{
+                name: figures["level"]
+                for name, figures in cell["policies"].items()
+                if figures["count"] == cell["count"]
+            },
         }
         ordered = sorted(found.items(), key=lambda item: item[1][0])
         rows.append([*name_of(cell), "; ".join(f"{n} {e[0]:.3f}" for n, e in ordered)])

@@ -1,4 +1,4 @@
-"""Windows of several domains, as many of each."""
+"""Windows of several domains, as many of each; and the later ones of a source."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.errors import UserError
 
 
 class JoinedWindows:
@@ -39,3 +40,34 @@ class JoinedWindows:
         position = bisect_right(self._ends, index)
         source = self._sources[position]
         return source[index - (self._ends[position] - len(source))]
+
+
+class LaterWindows:
+    """The windows of a source from the ``first``-th on; a ``WindowSource`` itself.
+
+    Args:
+        source: Of more than ``first`` windows.
+        first: How many windows are left out.
+
+    Raises:
+        UserError: No window is left.
+    """
+
+    def __init__(self, source: WindowSource, first: int) -> None:
+        if not 0 <= first < len(source):
+            raise UserError(f"first={first}: of {len(source)} windows none is left; give fewer")
+        self.kind = source.kind
+        self.num_chunks = source.num_chunks
+        self.chunk_size = source.chunk_size
+        self._source = source
+        self._first = first
+
+    def __len__(self) -> int:
+        """Return the number of windows that are left."""
+        return len(self._source) - self._first
+
+    def __getitem__(self, index: int) -> Window:
+        """Return window ``index`` of those that are left."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index}: there are {len(self)}")
+        return self._source[self._first + index]

@@ -139,6 +139,12 @@ def test_a_selector_that_does_not_exist(
     check(in_process("evaluate", *tiny, "selectors=[lucky]"), tmp_path, "lucky", "recency")
 
 
+def test_a_first_window_that_cannot_be(
+    in_process: InProcess, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    check(in_process("evaluate", *tiny, "first=-1"), tmp_path, "first=-1", "0")
+
+
 def test_a_policy_for_embeddings_of_another_width(
     in_process: InProcess, tmp_path: Path, tiny: tuple[str, ...], wider_checkpoint: Path
 ) -> None:

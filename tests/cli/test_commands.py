@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -223,6 +224,24 @@ def test_a_report_without_a_reader_and_one_that_fails(
     assert "disk is full" in outcome.err
     assert not (tmp_path / "full" / "report.html").exists()
     assert rows_of(tmp_path / "full") == rows_of(tmp_path / "out")
+
+
+def test_a_comparison_in_parts_is_that_of_all_windows(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    cell = ("selectors=[recency,lexical]", "rates=[]", "budgets=[2]", "report.windows=0")
+    for name, windows in (("all", "count=5"), ("a", "count=3"), ("b", "first=3 count=2")):
+        outcome = in_process("evaluate", *tiny, *cell, *windows.split(), f"output={name}")
+        assert outcome.code == 0, outcome.err
+    whole, *parts = (
+        pd.read_parquet(tmp_path / name / "window_scores.parquet") for name in ("all", "a", "b")
+    )
+    joined = pd.concat(parts)
+    by = ["selector", "domain", "window"]
+    assert len(whole) == len(joined)
+    pd.testing.assert_series_equal(
+        whole.groupby(by).log_perplexity.mean(), joined.groupby(by).log_perplexity.mean(), rtol=1e-5
+    )
 
 
 def test_evaluate_with_the_oracle(

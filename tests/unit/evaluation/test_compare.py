@@ -12,11 +12,12 @@ from refrag_rl.comparison import build_columns
 from refrag_rl.composition import default_problem
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
 from refrag_rl.evaluation.multiplicity import holm
 from refrag_rl.evaluation.report import write_window_scores
-from refrag_rl.evaluation.windows import JoinedWindows
+from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
 from refrag_rl.observation import Observation
 
 COUNT = 16
@@ -191,6 +192,19 @@ def test_joined_windows_are_those_of_each_source_in_turn(problem: ExpansionProbl
     assert keys == 2 * [source[index].key for index in range(COUNT)]
     with pytest.raises(IndexError):
         joined[2 * COUNT]
+
+
+def test_later_windows_are_those_of_the_source_behind_the_first(problem: ExpansionProblem) -> None:
+    source: WindowSource = problem.windows
+    later = LaterWindows(source, 3)
+    assert (later.kind, later.num_chunks) == (source.kind, source.num_chunks)
+    keys = [later[index].key for index in range(len(later))]
+    assert keys == [source[index].key for index in range(3, COUNT)]
+    for index in (-1, len(later)):
+        with pytest.raises(IndexError):
+            later[index]
+    with pytest.raises(UserError, match="none is left"):
+        LaterWindows(source, COUNT)
 
 
 def test_columns_hold_each_number_of_chunks_once() -> None:

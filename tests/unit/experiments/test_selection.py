@@ -121,6 +121,34 @@ def test_policies_on_other_windows_are_not_compared(script, cells):
         script("scores").read_cells(cells)
 
 
+def test_later_windows_of_a_cell_stand_in_further_files(script, cells):
+    strong = cells / "docs" / "strong"
+    whole = script("scores").read_cells(cells)[1]
+    frame = pd.read_parquet(strong / "heuristics.parquet")
+    place = frame.groupby(["selector", "budget"]).cumcount()
+    for first, last, name in (
+        (0, 25, "heuristics"),
+        (25, 40, "heuristics.25"),
+        (40, COUNT, "heuristics.40"),
+    ):
+        part = frame[(first <= place) & (place < last)]
+        part.to_parquet(strong / f"{name}.parquet")
+    joined = script("scores").read_cells(cells)[1]
+    assert joined.windows == whole.windows
+    assert (joined.heuristics["random"] == whole.heuristics["random"]).all()
+    # What stands behind a gap is left out, and a policy may have fewer windows than heuristics.
+    grpo = pd.read_parquet(strong / "grpo.parquet")
+    first = grpo.groupby("selector").cumcount() < 30
+    grpo[first].to_parquet(strong / "grpo.parquet")
+    (cell,) = (c for c in script("scores").read_cells(cells) if c.kind == "strong")
+    figures = script("results").measure(cell, ["grpo"])["policies"]["grpo"]
+    assert figures["count"] == 30
+    assert figures["to_heuristics"]["successor"]["difference"][0] == pytest.approx(-0.199)
+    (strong / "heuristics.25.parquet").unlink()
+    (cell,) = (c for c in script("scores").read_cells(cells) if c.kind == "strong")
+    assert len(cell.windows) == cell.policies["grpo"].shape[1] == 25
+
+
 def test_the_tables_hold_what_was_measured_and_say_what_was_not(
     script, cells, tmp_path, monkeypatch
 ):
