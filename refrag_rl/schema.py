@@ -323,6 +323,7 @@ class PolicyShapeSection:
     width: int = within(1)
     layers: int = within(1)
     heads: int = within(1)
+    neighbours: str = MISSING
     kernel: int = within(1)
 
 

@@ -3,7 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_long train_replay evaluate oracle inputs budgets table13 results.
+# Steps: plan corpus train train_compared evaluate oracle inputs budgets table13 results.
 # `plan` prints the cost of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -38,8 +38,9 @@ domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
-replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training with replay
-evaluated=${EVALUATED:-replay long}      # compared in every cell: replay, long, or agents
+replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
+passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
+evaluated=${EVALUATED:-passages long}    # compared in every cell: passages, replay, long, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -49,6 +50,9 @@ sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.b
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
+replay="agent=regression agent.on_policy=0.5 agent.variance=predicted agent.epochs=1 agent.replay=9
+  agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.reference_windows=0
+  evaluation.eval_every=0"
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
@@ -60,8 +64,12 @@ declare -A settings=(
   [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression"
-  [replay]="agent=regression agent.on_policy=0.5 agent.variance=predicted agent.epochs=1 agent.replay=9
-    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.reference_windows=0"
+  # Compared in every cell, with more rewards and seeds; the last two not while they learn.
+  [long]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm
+    agent.total_rewards=$long_rewards agent.warm_start_rewards=$long_warm_rewards
+    evaluation.eval_every=$long_eval_every"
+  [replay]="$replay agent.total_rewards=$replay_rewards"
+  [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
@@ -93,23 +101,14 @@ train() { # agents x seeds
   done
 }
 
-train_replay() { # regression with replay and without embeddings, not compared while it learns
-  local seed
+train_compared() { # those that are compared in every cell x seeds
+  local name seed
   corpus
   for seed in $long_seeds; do
-    # shellcheck disable=SC2086 # a list of settings
-    train_one "replay-$seed" "$seed" ${settings[replay]} agent.total_rewards="$replay_rewards" \
-      evaluation.eval_every=0
-  done
-}
-
-train_long() { # the same as rloo_warm, with more rewards
-  local seed
-  corpus
-  for seed in $long_seeds; do
-    # shellcheck disable=SC2086 # a list of settings
-    train_one "long-$seed" "$seed" ${settings[rloo_warm]} agent.total_rewards="$long_rewards" \
-      agent.warm_start_rewards="$long_warm_rewards" evaluation.eval_every="$long_eval_every"
+    for name in $evaluated; do
+      # shellcheck disable=SC2086 # a list of settings
+      train_one "$name-$seed" "$seed" ${settings[$name]}
+    done
   done
 }
 
@@ -163,7 +162,7 @@ compare_part() { # folder, domain, kind, further arguments
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay) echo "$long_seeds" ;;
+    long | replay | passages) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
@@ -245,7 +244,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $long_seeds; do policies+=("$runs/train/replay-$seed"); done
+  for seed in $long_seeds; do policies+=("$runs/train/passages-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$table13_count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
@@ -273,8 +272,7 @@ plan() {
 all() {
   plan
   train
-  train_long
-  train_replay
+  train_compared
   evaluate
   oracle
   inputs

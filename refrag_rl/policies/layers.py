@@ -1,4 +1,4 @@
-"""The parts of the pointer policy: a transformer layer, its features, its value."""
+"""The parts of the pointer policy: a transformer layer, the features of neighbours, its value."""
 
 from __future__ import annotations
 
@@ -53,6 +53,45 @@ class NeighbourFeatures(nn.Module):
         """Return (B, L, w); padding chunks, per ``mask`` (B, L) bool, count as the border does."""
         hidden = nn.functional.gelu(self.first(columns.transpose(1, 2)))
         return self.second(hidden * mask.unsqueeze(1)).transpose(1, 2)
+
+
+class PassageNeighbours(nn.Module):
+    """A chunk's feature columns and those beside it in its passage: (B, L, c) -> (B, L, w).
+
+    The columns of the chunk, of the ``BESIDE`` ones (zeros where there is none in the same passage)
+    and which of them there are enter two linear layers. A passage's text goes on from chunk to
+    chunk; the end of one passage and the start of the next have nothing to do with each other.
+    """
+
+    BESIDE = (-2, -1, 1)
+    """Places of the neighbours, in chunks after the chunk itself."""
+
+    def __init__(self, columns: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(columns + len(self.BESIDE) * (columns + 1), width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, columns: Tensor, passage_start: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, L, w).
+
+        Args:
+            columns: (B, L, c), zeros in padding chunks.
+            passage_start: (B, L), 1 for the first chunk of a passage, else 0.
+            mask: (B, L) bool, true for chunks that hold text.
+        """
+        # Padding is a passage of its own.
+        passage = passage_start.long().cumsum(-1).masked_fill(~mask, -1)
+        length = passage.shape[-1]
+        inputs = [columns]
+        for place in self.BESIDE:
+            before, after = min(max(-place, 0), length), min(max(place, 0), length)
+            # Shifted by ``place``; what comes in from outside the window is no passage's.
+            theirs = passage[:, after : length - before]
+            theirs = nn.functional.pad(theirs, (before, after), value=-2)
+            held = ((theirs == passage) & mask).to(columns.dtype).unsqueeze(-1)
+            beside = columns[:, after : length - before]
+            inputs += [nn.functional.pad(beside, (0, 0, before, after)) * held, held]
+        return self.second(nn.functional.gelu(self.first(torch.cat(inputs, dim=-1))))
 
 
 class ValueHead(nn.Module):

@@ -4,10 +4,10 @@
    embeddings; ``s`` is computed once a context and masked as picks are made. With ``features=()``,
    ``prompt_token=False`` and ``budget_token=False`` this is that policy: it knows no positions.
 2. Departures, each an option: logits anew after each pick (the chunks expanded so far are marked in
-   the input); chunk features enter through two convolutions over neighbouring
-   chunks (what a chunk is worth can hang on a match in the chunk before it, and attention without
-   positions knows no neighbours); the prompt's embedding and the total budget are further input
-   tokens.
+   the input); chunk features enter together with those of neighbouring chunks (what a chunk is
+   worth can hang on a match in the chunk before it, and attention without positions knows no
+   neighbours), by two convolutions or passage by passage; the prompt's embedding and the total
+   budget are further input tokens.
 3. The paper leaves open: pre-norm, GELU, no dropout (log-probabilities at sampling and at update
    must agree), embeddings normalised to zero mean and unit variance before the input projection
    (encoders differ in scale), an output layer that starts near zero (the first policy is nearly
@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from refrag_rl.errors import UserError
-from refrag_rl.observation import DEFAULT_FEATURES, EmbeddingSource, Inputs
+from refrag_rl.observation import CHUNK_FEATURES, DEFAULT_FEATURES, EmbeddingSource, Inputs
 from refrag_rl.policies.features import count_columns, feature_columns
-from refrag_rl.policies.layers import Block, NeighbourFeatures, ValueHead
+from refrag_rl.policies.layers import Block, NeighbourFeatures, PassageNeighbours, ValueHead
 from refrag_rl.policies.sharing import CONTEXT_KEYS, shared_contexts
 
 TensorObservation = Mapping[str, Tensor]
@@ -52,7 +52,10 @@ class PointerConfig:
         width: Hidden size, a multiple of ``heads``.
         layers: Transformer layers.
         heads: Attention heads.
-        kernel: Chunks that each of the two feature convolutions spans, odd.
+        neighbours: How features of neighbouring chunks enter: by a ``convolution`` over all chunks,
+            or those of the same ``passage``, see ``layers.PassageNeighbours``.
+        kernel: Chunks that each of the two feature convolutions spans, odd; no matter to
+            ``neighbours="passage"``.
         output_scale: Standard deviation of the output layer's initial weights; 0 starts exactly
             uniform.
 
@@ -70,6 +73,7 @@ class PointerConfig:
     width: int = 64
     layers: int = 2
     heads: int = 4
+    neighbours: str = "convolution"
     kernel: int = 5
     output_scale: float = 0.01
 
@@ -96,6 +100,10 @@ class PointerConfig:
             raise UserError("policy features=[] and reads_embeddings=false: give one of them")
         if self.logits not in ("once", "each_pick"):
             raise UserError(f"policy logits={self.logits!r}: choose from once, each_pick")
+        if self.neighbours not in ("convolution", "passage"):
+            raise UserError(
+                f"policy neighbours={self.neighbours!r}: choose from convolution, passage"
+            )
         if self.width % self.heads:
             raise UserError(f"policy width={self.width}: give a multiple of heads={self.heads}")
         if self.kernel % 2 == 0:
@@ -122,7 +130,10 @@ class PointerConfig:
     @property
     def inputs(self) -> Inputs:
         """What the policy reads."""
-        return Inputs(self.features, self.chunk_embeddings)
+        features = self.features
+        if features and self.neighbours == "passage" and "passage_start" not in features:
+            features = (*features, "passage_start")
+        return Inputs(features, self.chunk_embeddings)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the named values, ready for JSON; ``from_mapping`` reads them back."""
@@ -140,11 +151,14 @@ class PointerPolicy(nn.Module):
         self.embedding_in = (
             nn.Linear(config.embedding_size, width) if config.reads_embeddings else None
         )
-        self.neighbours = (
-            NeighbourFeatures(count_columns(config.features), width, config.kernel)
-            if config.features
-            else None
-        )
+        self.neighbours: NeighbourFeatures | PassageNeighbours | None = None
+        if config.features:
+            columns = count_columns(config.features)
+            self.neighbours = (
+                PassageNeighbours(columns, width)
+                if config.neighbours == "passage"
+                else NeighbourFeatures(columns, width, config.kernel)
+            )
         self.prompt_type = nn.Parameter(0.02 * torch.randn(width)) if config.prompt_token else None
         self.budget_in = nn.Linear(2, width) if config.budget_token else None
         # As large as the other inputs: smaller, it takes long to be noticed.
@@ -183,8 +197,13 @@ class PointerPolicy(nn.Module):
                 normed = self.embedding_norm(observation["prompt_embedding"].float())
                 prompt = self.embedding_in(normed) + self.prompt_type
         if self.neighbours is not None:
-            columns = feature_columns(observation["features"], mask, self.config.features)
-            parts.append(self.neighbours(columns, mask))
+            raw = observation["features"]
+            columns = feature_columns(raw, mask, self.config.features)
+            if isinstance(self.neighbours, PassageNeighbours):
+                starts = raw[..., CHUNK_FEATURES.index("passage_start")]
+                parts.append(self.neighbours(columns, starts, mask))
+            else:
+                parts.append(self.neighbours(columns, mask))
         chunks = sum(parts[1:], start=parts[0])
         if context is not None:
             # Only now, so that no state has a copy of the embeddings. Not by plain indexing, whose

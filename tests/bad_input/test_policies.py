@@ -47,6 +47,8 @@ DESCRIPTIONS: dict[str, Damage] = {
     "layers-huge": put("config.layers", 10**9),
     "layers-other": put("config.layers", 1),
     "heads-3": put("config.heads", 3),
+    "neighbours": put("config.neighbours", ["passage"]),
+    "neighbours-other": put("config.neighbours", "passage"),
     "kernel-even": put("config.kernel", 2),
     "kernel-huge": put("config.kernel", 2**33 + 1),
     "features-text": put("config.features", "position"),

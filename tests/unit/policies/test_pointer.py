@@ -76,7 +76,36 @@ def test_a_match_reaches_the_scores_of_the_next_chunks_without_attention():
     assert changed[2:7].all()
 
 
-@pytest.mark.parametrize("options", [PAPER, {}, {"reads_embeddings": False, "prompt_token": False}])
+def test_neighbours_of_a_passage_are_two_before_and_one_after_and_end_at_its_borders():
+    policy = make_policy(features=("suffix_match",), neighbours="passage", layers=1)
+    assert policy.config.inputs.features == ("suffix_match", "passage_start")
+    columns = torch.zeros(1, L, 2)
+    starts = torch.tensor([[1.0, 0, 0, 1, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 0]]).bool()
+
+    def changed_by(place: int) -> list[int]:
+        hidden = policy.neighbours(columns, starts, mask)
+        moved = columns.clone()
+        moved[0, place] = 1
+        other = policy.neighbours(moved, starts, mask)
+        return ((hidden - other).abs().amax(-1)[0] > 0).nonzero().flatten().tolist()
+
+    assert changed_by(0) == [0, 1, 2]
+    assert changed_by(1) == [0, 1, 2]
+    assert changed_by(3) == [3, 4, 5]
+    assert changed_by(5) == [4, 5]
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_neighbours_of_a_passage_in_windows_of_few_chunks(chunks):
+    policy = make_policy(neighbours="passage")
+    assert policy(make_observation(1, chunks), budget(1)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [PAPER, {}, {"reads_embeddings": False, "prompt_token": False}, {"neighbours": "passage"}],
+)
 def test_logits_do_not_depend_on_padding_or_companions(options):
     policy, short = make_policy(**options), make_observation(1, 5)
     padded = make_observation(3, L, seed=2)
@@ -135,6 +164,7 @@ def test_output_scale_zero_starts_uniform_and_the_default_nearly_so():
         ({"width": 0}, "at least 1"),
         ({"width": 18}, "multiple of heads"),
         ({"kernel": 4}, "odd"),
+        ({"neighbours": "sentence"}, "convolution, passage"),
         ({"features": "position"}, "give a list"),
         ({"features": ["nothing"]}, "choose from"),
         ({"prompt_token": 1}, "true or false"),
