@@ -11,7 +11,7 @@ NUM_CHUNKS = 32
 SIZES = (
     "rewards",
     "long-rewards",
-    "replay-rewards",
+    "passages-rewards",
     "count",
     "input-count",
     "oracle-count",
@@ -31,7 +31,7 @@ BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
 HEURISTICS, REFERENCES, DOMAINS_VALIDATED = 9, 4, 2
 COMPARED = 2
-"""Policies in every cell, of as many seeds each: ``long`` and ``replay``."""
+"""Policies in every cell, of as many seeds each: ``long`` and ``passages``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
@@ -61,8 +61,7 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     budget_runs = len(BUDGETS) * sizes.input_seeds
     return {
         "train": sizes.agents * sizes.seeds * a_training,
-        "train_long": sizes.long_seeds * a_long_training,
-        "train_replay": sizes.long_seeds * sizes.replay_rewards,
+        "train_compared": sizes.long_seeds * (a_long_training + sizes.passages_rewards),
         "evaluate": sizes.cells
         * ((HEURISTICS + COMPARED * sizes.long_seeds) * a_selector + (1 + COMPARED) * references),
         "oracle": sizes.cells

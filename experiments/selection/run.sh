@@ -50,9 +50,8 @@ sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.b
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
-replay="agent=regression agent.on_policy=0.5 agent.variance=predicted agent.epochs=1 agent.replay=9
-  agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.reference_windows=0
-  evaluation.eval_every=0"
+replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
+  agent.reference_windows=0 evaluation.eval_every=0"
 declare -A settings=(
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
@@ -63,7 +62,7 @@ declare -A settings=(
   [ppo]="agent=ppo $few"
   [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
-  [regression]="agent=regression"
+  [regression]="agent=regression agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
   # Compared in every cell, with more rewards and seeds; the last two not while they learn.
   [long]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm
     agent.total_rewards=$long_rewards agent.warm_start_rewards=$long_warm_rewards
@@ -262,7 +261,7 @@ plan() {
     --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
-    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" --replay-rewards "$replay_rewards" \
+    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" --passages-rewards "$passages_rewards" \
     --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \

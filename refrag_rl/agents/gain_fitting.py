@@ -29,9 +29,9 @@ Variance = Literal["constant", "predicted"]
 """How far gains are expected to lie from their predictions; see ``regression_loss``."""
 
 GAIN_SCALE = 0.05
-VARIANCE: Variance = "constant"
-EPOCHS = 2
-REPLAY = 0
+VARIANCE: Variance = "predicted"
+EPOCHS = 1
+REPLAY = 9
 LEARNING_RATE = 2e-3
 """What a warm start uses, and the defaults of the agent ``regression``."""
 

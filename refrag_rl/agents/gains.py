@@ -15,7 +15,7 @@ from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
 WINDOWS_PER_UPDATE = 16
 CHUNKS_PER_WINDOW = 7
-ON_POLICY = 0.0
+ON_POLICY = 0.5
 """What a warm start uses, and the defaults of the agent ``regression``."""
 
 

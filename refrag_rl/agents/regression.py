@@ -11,11 +11,13 @@
    the prediction is then what a chunk adds on average while the budget fills up (a Shapley value of
    coalitions up to the budget), where gains alone would know neither that chunks repeat each other
    nor that some only work together. Both cost the same.
-4. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
-   say the same are both taken. Random sets are not what the policy would expand, so no gain is
-   measured where it matters most: this is what RL adds, or ``on_policy``, which draws a share of
-   sets and chunks from the policy as it is. The reward option and the baseline of the environment
-   play no part.
+4. Random sets are not what the policy would expand. So a share ``on_policy`` of the sets and chunks
+   is drawn from the policy as it is: gains are measured where they matter.
+5. Scores are dear and gradient steps are not: gains stay true while the policy changes, so each is
+   used again (``replay``).
+6. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
+   say the same are both taken. This is what RL adds. The reward option and the baseline of the
+   environment play no part.
 """
 
 from __future__ import annotations

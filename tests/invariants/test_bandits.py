@@ -59,7 +59,15 @@ def test_supervised_agents_find_it_where_worth_is_additive(name):
 def test_regression_takes_both_of_a_redundant_pair():
     # Its stated limit. Beside nothing or one other chunk the pair gains 0.91 and 0.81 on average,
     # the better companion 0.5.
-    assert learned(OTHERS["regression"](), "a redundant pair") == {0, 1}
+    agent = Regression(
+        total_rewards=1000,
+        windows_per_update=4,
+        chunks_per_window=4,
+        gain_scale=1.0,
+        on_policy=0.0,
+        **SMALL,
+    )
+    assert learned(agent, "a redundant pair") == {0, 1}
 
 
 def test_regression_notices_what_is_expanded_where_logits_are_made_anew():
