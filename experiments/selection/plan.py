@@ -12,6 +12,7 @@ SIZES = (
     "rewards",
     "long-rewards",
     "passages-rewards",
+    "replay-rewards",
     "count",
     "input-count",
     "oracle-count",
@@ -30,8 +31,8 @@ SIZES = (
 BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
 HEURISTICS, REFERENCES, DOMAINS_VALIDATED = 9, 4, 2
-COMPARED = 2
-"""Policies in every cell, of as many seeds each: ``long`` and ``passages``."""
+COMPARED = 3
+"""Policies in every cell, of as many seeds each: ``long``, ``replay`` and ``passages``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
@@ -61,7 +62,8 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     budget_runs = len(BUDGETS) * sizes.input_seeds
     return {
         "train": sizes.agents * sizes.seeds * a_training,
-        "train_compared": sizes.long_seeds * (a_long_training + sizes.passages_rewards),
+        "train_compared": sizes.long_seeds
+        * (a_long_training + sizes.passages_rewards + sizes.replay_rewards),
         "evaluate": sizes.cells
         * ((HEURISTICS + COMPARED * sizes.long_seeds) * a_selector + (1 + COMPARED) * references),
         "oracle": sizes.cells

@@ -40,7 +40,7 @@ rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
-evaluated=${EVALUATED:-passages long}    # compared in every cell: passages, replay, long, or agents
+evaluated=${EVALUATED:-passages replay long} # compared in every cell: these, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -262,6 +262,7 @@ plan() {
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
     --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" --passages-rewards "$passages_rewards" \
+    --replay-rewards "$replay_rewards" \
     --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
