@@ -243,7 +243,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $long_seeds; do policies+=("$runs/train/passages-$seed"); done
+  for seed in $long_seeds; do policies+=("$runs/train/replay-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$table13_count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
