@@ -50,6 +50,7 @@ sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.b
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
+rloo_warm="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
 replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
   agent.reference_windows=0 evaluation.eval_every=0"
 declare -A settings=(
@@ -57,16 +58,15 @@ declare -A settings=(
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
   [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
   [rloo]="agent=rloo"
-  [rloo_warm]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
+  [rloo_warm]="$rloo_warm"
   [reinforce]="agent=reinforce $few"
   [ppo]="agent=ppo $few"
   [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
   # Compared in every cell, with more rewards and seeds; the last two not while they learn.
-  [long]="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm
-    agent.total_rewards=$long_rewards agent.warm_start_rewards=$long_warm_rewards
-    evaluation.eval_every=$long_eval_every"
+  [long]="$rloo_warm agent.total_rewards=$long_rewards
+    agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
 )
@@ -89,26 +89,22 @@ corpus() { # docs, books and math as one file
   test -s "$runs/train.jsonl.gz" || "$python" $here/corpus.py --data "$data" "$runs/train.jsonl.gz"
 }
 
-train() { # agents x seeds
+train_each() { # names, seeds
   local name seed
   corpus
-  for seed in $seeds; do
-    for name in $agents; do
+  for seed in $2; do
+    for name in $1; do
       # shellcheck disable=SC2086 # a list of settings
       train_one "$name-$seed" "$seed" ${settings[$name]}
     done
   done
 }
 
-train_compared() { # those that are compared in every cell x seeds
-  local name seed
-  corpus
-  for seed in $long_seeds; do
-    for name in $evaluated; do
-      # shellcheck disable=SC2086 # a list of settings
-      train_one "$name-$seed" "$seed" ${settings[$name]}
-    done
-  done
+train() { train_each "$agents" "$seeds"; }
+
+train_compared() { # those that are compared in every cell
+  local name
+  for name in $evaluated; do train_each "$name" "$(seeds_of "$name")"; done
 }
 
 train_one() { # name, seed, further arguments
@@ -199,12 +195,8 @@ oracle() {
 }
 
 as_it_is() { # the studied agent, its inputs and budgets the default ones
-  local seed cell
-  corpus
-  for seed in $input_seeds; do
-    # shellcheck disable=SC2086 # a list of settings
-    train_one "$studied-$seed" "$seed" ${settings[$studied]}
-  done
+  local cell
+  train_each "$studied" "$input_seeds"
   for cell in $input_cells; do
     compare "$runs/cells/$cell/$studied" "${cell%/*}" "${cell#*/}" "$input_count" \
       "selectors=$(folders "$studied" "$input_seeds")"
@@ -257,12 +249,12 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
 }
 
 plan() {
-  "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" --input-count "$input_count" \
-    --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
+  "$python" $here/plan.py --rate "$sets_per_second" --rewards "$rewards" --count "$count" \
+    --input-count "$input_count" --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
-    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" --passages-rewards "$passages_rewards" \
-    --replay-rewards "$replay_rewards" \
+    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
+    --passages-rewards "$passages_rewards" --replay-rewards "$replay_rewards" \
     --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \

@@ -79,18 +79,16 @@ class PassageNeighbours(nn.Module):
             passage_start: (B, L), 1 for the first chunk of a passage, else 0.
             mask: (B, L) bool, true for chunks that hold text.
         """
-        # Padding is a passage of its own.
+        # Padding chunks and what lies outside the window are of no passage.
         passage = passage_start.long().cumsum(-1).masked_fill(~mask, -1)
-        length = passage.shape[-1]
+        before, after = -min(self.BESIDE), max(self.BESIDE)
+        all_passages = nn.functional.pad(passage, (before, after), value=-1)
+        all_columns = nn.functional.pad(columns, (0, 0, before, after))
         inputs = [columns]
         for place in self.BESIDE:
-            before, after = min(max(-place, 0), length), min(max(place, 0), length)
-            # Shifted by ``place``; what comes in from outside the window is no passage's.
-            theirs = passage[:, after : length - before]
-            theirs = nn.functional.pad(theirs, (before, after), value=-2)
-            held = ((theirs == passage) & mask).to(columns.dtype).unsqueeze(-1)
-            beside = columns[:, after : length - before]
-            inputs += [nn.functional.pad(beside, (0, 0, before, after)) * held, held]
+            there = slice(before + place, before + place + passage.shape[-1])
+            held = ((all_passages[:, there] == passage) & mask).to(columns.dtype).unsqueeze(-1)
+            inputs += [all_columns[:, there] * held, held]
         return self.second(nn.functional.gelu(self.first(torch.cat(inputs, dim=-1))))
 
 

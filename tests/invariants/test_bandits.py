@@ -28,8 +28,12 @@ RL = {
 }
 OTHERS = {
     "imitation": lambda: Imitation(total_rewards=150, windows_per_update=1, **SMALL),
-    "regression": lambda: Regression(
-        total_rewards=1000, windows_per_update=4, chunks_per_window=4, gain_scale=1.0, **SMALL
+    "regression": lambda **options: Regression(
+        total_rewards=1000,
+        windows_per_update=4,
+        chunks_per_window=4,
+        gain_scale=1.0,
+        **{**SMALL, **options},
     ),
 }
 
@@ -59,14 +63,7 @@ def test_supervised_agents_find_it_where_worth_is_additive(name):
 def test_regression_takes_both_of_a_redundant_pair():
     # Its stated limit. Beside nothing or one other chunk the pair gains 0.91 and 0.81 on average,
     # the better companion 0.5.
-    agent = Regression(
-        total_rewards=1000,
-        windows_per_update=4,
-        chunks_per_window=4,
-        gain_scale=1.0,
-        on_policy=0.0,
-        **SMALL,
-    )
+    agent = OTHERS["regression"](on_policy=0.0)
     assert learned(agent, "a redundant pair") == {0, 1}
 
 
