@@ -142,6 +142,8 @@ def build_comparator(
     columns: Sequence[Column],
     seed: int,
     swap_rounds: int | None = None,
+    *,
+    references: bool = True,
 ) -> Comparator:
     """Return what compares selectors on these windows.
 
@@ -152,10 +154,19 @@ def build_comparator(
         columns: Budgets.
         seed: Of random selectors and intervals.
         swap_rounds: Of the oracle; ``None``: no oracle.
+        references: Whether full context, no context and so on are scored, too.
 
     Raises:
         UserError: ``swap_rounds`` is below 0.
     """
     problem = build_problem(windows, refrag)
     oracle = None if swap_rounds is None else Oracle(problem, swap_rounds)
-    return Comparator(problem, refrag.reward_model, heuristics, columns, oracle=oracle, seed=seed)
+    return Comparator(
+        problem,
+        refrag.reward_model,
+        heuristics,
+        columns,
+        oracle=oracle,
+        references=references,
+        seed=seed,
+    )

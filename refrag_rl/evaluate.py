@@ -51,7 +51,15 @@ def evaluate(config: DictConfig) -> None:
         chunk_size=windows.chunk_size,
         num_chunks=windows.num_chunks,
     )
-    comparator = build_comparator(windows, refrag, heuristics, columns, config.seed, config.oracle)
+    comparator = build_comparator(
+        windows,
+        refrag,
+        heuristics,
+        columns,
+        config.seed,
+        config.oracle,
+        references=config.references,
+    )
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
     with (

@@ -213,6 +213,7 @@ class EvaluateConfig(CommonConfig):
     budgets: list[int] = field(default_factory=list)
     count: int = within(1)
     first: int = within(0)
+    references: bool = True
     oracle: int | None = within(0, default=None)
     report: ReportSection = field(default_factory=ReportSection)
 

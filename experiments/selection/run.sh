@@ -150,7 +150,8 @@ compare_part() { # folder, domain, kind, further arguments
     *) echo "there is no kind $kind" >&2; exit 2 ;;
   esac
   "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
-    refrag.dtype="$dtype" report.windows=0 seed=0 "rates=[$rates]" "${corpus[@]}" "${windows[@]}" "$@"
+    refrag.dtype="$dtype" report.windows=0 references=false seed=0 "rates=[$rates]" \
+    "${corpus[@]}" "${windows[@]}" "$@"
   mkdir -p "${scores%/*}"
   cp "$folder/window_scores.parquet" "$scores"
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ class GainHistory:
     def __len__(self) -> int:
         """Return how many windows were measured, repetitions counted."""
         return len(self._windows)
+
+    def __iter__(self) -> Iterator[Gains]:
+        """Give the gains of each window, in the order in which they were measured."""
+        return iter(self._windows)
 
     def add(self, measured: Gains) -> None:
         """Keep the gains of an update."""

@@ -41,6 +41,7 @@ class Comparator:
         heuristics: Selectors that the others are compared with.
         columns: Budgets that are compared.
         oracle: Bounds to compare with; dear: see ``refrag_rl.agents.oracle``.
+        references: Whether the references are scored and have rows.
         seed: Of the random selectors and of the bootstrap.
         resamples: Of the bootstrap.
         batch_size: Windows scored in one call.
@@ -57,6 +58,7 @@ class Comparator:
         columns: Sequence[Column],
         *,
         oracle: Bound | None = None,
+        references: bool = True,
         seed: int = 0,
         resamples: int = 5000,
         batch_size: int = 64,
@@ -73,6 +75,7 @@ class Comparator:
         self.batch_size = batch_size
         self._windows = windows
         self._rows = Rows(problem.windows, windows, self.columns, seed=seed, resamples=resamples)
+        self._wanted_references = REFERENCES if references else ()
         self._references: dict[str, Scores] = {}
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
         self._bounds: dict[tuple[str, int], Scores] = {}
@@ -85,7 +88,8 @@ class Comparator:
             selectors += len(self.heuristics)
         if self.oracle is not None and not self._bounds:
             selectors += 1
-        return selectors * len(self.columns) + (0 if self._references else len(REFERENCES))
+        references = 0 if self._references else len(self._wanted_references)
+        return selectors * len(self.columns) + references
 
     def compare(
         self,
@@ -156,7 +160,7 @@ class Comparator:
 
     def _score_references(self, progress: Callable[[str], None]) -> dict[str, Scores]:
         scores = {}
-        for name in REFERENCES:
+        for name in self._wanted_references:
             parts = [self._reference(name, batch) for batch in self._batches()]
             scores[name] = np.concatenate(parts).astype(np.float64)
             progress(name)

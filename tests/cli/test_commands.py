@@ -230,6 +230,7 @@ def test_a_comparison_in_parts_is_that_of_all_windows(
     in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     cell = ("selectors=[recency,lexical]", "rates=[]", "budgets=[2]", "report.windows=0")
+    cell += ("references=false",)
     for name, windows in (("all", "count=5"), ("a", "count=3"), ("b", "first=3 count=2")):
         outcome = in_process("evaluate", *tiny, *cell, *windows.split(), f"output={name}")
         assert outcome.code == 0, outcome.err

@@ -101,6 +101,22 @@ def test_references_are_the_ends_of_the_scale(problem: ExpansionProblem) -> None
     )
 
 
+def test_selectors_have_the_same_rows_without_references(problem: ExpansionProblem) -> None:
+    columns = build_columns([4], [], chunk_size=problem.chunk_size, num_chunks=problem.num_chunks)
+    policy, heuristics = Fixed("policy", [2, 0, 6]), [Fixed("first", [0, 1, 2])]
+    rows = {}
+    for references in (True, False):
+        compared = Comparator(
+            problem, problem.reward_model, heuristics, columns, references=references
+        )
+        told: list[str] = []
+        expected = compared.reports(1)
+        rows[references] = compared.compare([policy], told.append)
+        assert len(told) == expected
+    assert rows[False] == [row for row in rows[True] if row["selector"] not in REFERENCES]
+    assert rows[False] != rows[True]
+
+
 def test_differences_are_paired_and_to_the_heuristic_of_the_lowest_mean(
     problem: ExpansionProblem,
 ) -> None:
