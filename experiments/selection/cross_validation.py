@@ -23,118 +23,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from recorded_gains import Recorded, recorded_in
 
 from refrag_rl.agents.gain_fitting import LEARNING_RATE, regression_loss
-from refrag_rl.agents.gain_history import GainHistory
-from refrag_rl.agents.gains import Gains
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem
 from refrag_rl.allocator import keep_large_blocks
-from refrag_rl.checkpoint_files import CheckpointFiles
-from refrag_rl.composition import build_problem, build_refrag, build_windows, load_documents
-from refrag_rl.errors import UserError
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy, as_tensors
 from refrag_rl.run_folder import CONFIG_FILE
 from refrag_rl.saved_runs import read_config
-from refrag_rl.training import CHECKPOINT_FOLDER
 
 FOLDS = 4
 TAKEN = 2
 """Chunks that a prediction takes of those whose gains were measured."""
 AT_ONCE = 50
-"""Windows observed, or predicted, in one call."""
-
-
-class Recorded:
-    """Gains of the windows of some runs, and what a policy sees of those windows.
-
-    It stands in for a problem: row ``i`` is its window ``i``, a window measured twice is two.
-    """
-
-    def __init__(self, runs: Sequence[Path]) -> None:
-        self._observation: dict[str, NDArray[Any]] = {}
-        self.windows: list[Gains] = []
-        self.kinds: list[str] = []
-        self.domains: list[str] = []
-        self.names: list[str] = []
-        observations: list[Mapping[str, NDArray[Any]]] = []
-        for run in runs:
-            observations += self._read(run)
-        self._observation = {
-            name: np.concatenate([each[name] for each in observations]) for name in observations[0]
-        }
-
-    def _read(self, run: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
-        config = OmegaConf.create(read_config(run / CONFIG_FILE))
-        assert isinstance(config, DictConfig)
-        saved = CheckpointFiles(run / CHECKPOINT_FOLDER, config.keep).read()
-        history = GainHistory.from_json(saved.progress.get("kept", {}).get("gains", []))
-        if not len(history):
-            raise UserError(f"{run}: its checkpoint holds no gains; give runs with agent.replay=9")
-        refrag = build_refrag(config.refrag)
-        windows = build_windows(
-            config.windows,
-            load_documents(config.corpus),
-            "train",
-            refrag,
-            count=config.train_count,
-            seed=config.seed,
-            each_domain=False,
-            with_texts=False,
-        )
-        problem = build_problem(windows, refrag)
-        measured = list(history)
-        for start in range(0, len(measured), AT_ONCE):
-            part = measured[start : start + AT_ONCE]
-            indices = np.concatenate([each.indices for each in part])
-            budgets = np.concatenate([each.budgets for each in part])
-            for index in indices:
-                window = problem.window(int(index))
-                self.domains.append(window.domain)
-                self.kinds.append(part_of(config.windows, int(index)))
-                self.names.append(f"{config.seed} {index}")
-            yield cast(Mapping[str, NDArray[Any]], problem.observe(indices, budgets))
-        self.windows += measured
-
-    def observe(
-        self, indices: NDArray[np.int64], budgets: NDArray[np.int64]
-    ) -> dict[str, NDArray[Any]]:
-        """Return the observations of rows; see ``ExpansionProblem.observe``."""
-        rows = {name: values[indices] for name, values in self._observation.items()}
-        return rows | {"budget_left": budgets[:, None].astype(np.float32)}
-
-    def gains(self, rows: NDArray[np.int64]) -> Gains:
-        """Return the gains of rows, which are their windows."""
-        parts = [self.windows[row] for row in rows]
-        return Gains(
-            indices=rows,
-            budgets=np.concatenate([each.budgets for each in parts]),
-            bases=np.concatenate([each.bases for each in parts]),
-            rows=np.repeat(np.arange(len(rows)), [len(each.chunks) for each in parts]),
-            chunks=np.concatenate([each.chunks for each in parts]),
-            gains=np.concatenate([each.gains for each in parts]),
-            scored=0,
-        )
-
-
-def part_of(windows: DictConfig, index: int) -> str:
-    """Return the kind of a window, as the tables name it."""
-    part = windows.parts[index % len(windows.parts)] if "parts" in windows else windows
-    kind = str(part.get("kind", part.get("_target_", "")).rpartition(".")[2])
-    if kind == "retrieved":
-        return str(part.retriever)
-    return f"q = {part.prompt_length}" if kind == "contiguous" and part.prompt_length else kind
+"""Windows predicted in one call."""
 
 
 def folds(recorded: Recorded, left_out: str) -> Iterator[NDArray[np.bool_]]:
     """Give the rows of each fold; all sets of one window are in one."""
     if left_out == "domains":
-        domains = np.array(recorded.domains)
-        for domain in sorted(set(recorded.domains)):
-            yield domains == domain
+        of_row = np.array([row.domain for row in recorded.rows])
+        for domain in recorded.domains:
+            yield of_row == domain
     else:
-        _, window = np.unique(recorded.names, return_inverse=True)
+        _, window = np.unique([row.window for row in recorded.rows], return_inverse=True)
         fold = np.random.default_rng(0).permutation(window.max() + 1) % FOLDS
         for each in range(FOLDS):
             yield fold[window] == each
@@ -176,7 +90,7 @@ def predict(
         observation = as_tensors(recorded.observe(part, gains.budgets))
         observation["expanded"] = torch.from_numpy(gains.bases)
         logits = policy(observation, torch.from_numpy(gains.budgets)).numpy()
-        found += [logits[i, recorded.windows[row].chunks] for i, row in enumerate(part)]
+        found += [logits[i, recorded.rows[row].gains.chunks] for i, row in enumerate(part)]
     return found
 
 
@@ -222,26 +136,27 @@ def by_kind(
     recorded: Recorded, predicted: Mapping[int, NDArray[np.floating]], domain: str
 ) -> dict[str, Figures]:
     """Return the figures of each kind of windows of a domain, or of ``all``."""
-    rows = [row for row, each in enumerate(recorded.domains) if domain in (each, "all")]
-    return {
-        kind: figures_of(
-            [predicted[row] for row in rows if recorded.kinds[row] == kind],
-            [recorded.windows[row].gains for row in rows if recorded.kinds[row] == kind],
+    rows = [row for row, each in enumerate(recorded.rows) if domain in (each.domain, "all")]
+    found = {}
+    for kind in recorded.kinds:
+        of_kind = [row for row in rows if recorded.rows[row].kind == kind]
+        found[kind] = figures_of(
+            [predicted[row] for row in of_kind],
+            [recorded.rows[row].gains.gains for row in of_kind],
         )
-        for kind in dict.fromkeys(recorded.kinds)
-    }
+    return found
 
 
 def of_heuristic(recorded: Recorded, name: str) -> dict[int, NDArray[np.floating]]:
     """Return a heuristic's scores of the measured chunks of each row."""
     found: dict[int, NDArray[np.floating]] = {}
     rng = np.random.default_rng(0)
-    for start in range(0, len(recorded.windows), AT_ONCE):
-        part = np.arange(start, min(start + AT_ONCE, len(recorded.windows)))
+    for start in range(0, len(recorded.rows), AT_ONCE):
+        part = np.arange(start, min(start + AT_ONCE, len(recorded.rows)))
         observation = cast(Any, recorded.observe(part, recorded.gains(part).budgets))
         scores = HEURISTICS[name]().scores(observation, rng)
         for i, row in enumerate(part):
-            found[int(row)] = np.asarray(scores[i, recorded.windows[row].chunks], dtype=float)
+            found[int(row)] = np.asarray(scores[i, recorded.rows[row].gains.chunks], dtype=float)
     return found
 
 
@@ -290,14 +205,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     keep_large_blocks()
-    recorded = Recorded(options.runs)
+    recorded = recorded_in(options.runs)
     agent = OmegaConf.create(read_config(options.runs[0] / CONFIG_FILE)).agent
     results: list[dict[str, Any]] = []
 
     def report(
         name: str, left_out: str, most: int, predicted: Mapping[int, NDArray[np.floating]]
     ) -> None:
-        for domain in ("all", *sorted(set(recorded.domains))):
+        for domain in ("all", *recorded.domains):
             figures = by_kind(recorded, predicted, domain)
             for kind, each in figures.items():
                 row = {"name": name, "left_out": left_out, "most": most, "domain": domain}
@@ -310,7 +225,7 @@ def main() -> None:
             print(f"| {' | '.join(cells)} |", flush=True)
         options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
-    kinds = " | ".join(dict.fromkeys(recorded.kinds))
+    kinds = " | ".join(recorded.kinds)
     print(f"| predicted by | left out | fitted to | domain | {kinds} |")
     for name in HEURISTICS:
         report(name, "", 0, of_heuristic(recorded, name))
