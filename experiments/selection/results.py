@@ -169,9 +169,7 @@ def over_rates(cells: list[Cell]) -> list[Cell]:
             for name in first.policies
             if all(name in cell.policies for cell in group)
         }
-        joined.append(
-            Cell(domain, kind, float("nan"), first.windows, first.documents, {}, policies)
-        )
+        joined.append(Cell(domain, kind, None, first.windows, first.documents, {}, policies))
     return joined
 
 

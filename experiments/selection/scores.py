@@ -22,7 +22,7 @@ class Cell:
     Attributes:
         domain: Of the windows.
         kind: Of the windows, as ``run.sh`` names it.
-        rate: Effective compression rate.
+        rate: Effective compression rate; ``None``: the mean over several.
         windows: (N,) keys.
         documents: (N,) of the windows.
         heuristics: Name -> (N,) nats per token.
@@ -34,7 +34,7 @@ class Cell:
 
     domain: str
     kind: str
-    rate: float
+    rate: float | None
     windows: list[str]
     documents: list[str]
     heuristics: dict[str, Scores]
