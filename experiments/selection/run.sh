@@ -40,6 +40,7 @@ rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
+rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
 evaluated=${EVALUATED:-passages replay long} # compared in every cell: these, or agents
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
@@ -50,10 +51,11 @@ sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.b
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
-rloo_warm="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3 $warm"
+rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
+rloo_warm="$rloo $warm"
 replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
   agent.reference_windows=0 evaluation.eval_every=0"
-declare -A settings=(
+declare -A settings=( # SEED: that of the training
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
   [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
@@ -64,11 +66,13 @@ declare -A settings=(
   [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
   [imitation]="agent=imitation"
   [regression]="agent=regression agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
-  # Compared in every cell, with more rewards and seeds; the last two not while they learn.
+  # With more rewards and seeds; the last three not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
+  [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED agent.reference_windows=0 evaluation.eval_every=0
+    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=$rloo_replay_rewards"
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
@@ -95,7 +99,7 @@ train_each() { # names, seeds
   for seed in $2; do
     for name in $1; do
       # shellcheck disable=SC2086 # a list of settings
-      train_one "$name-$seed" "$seed" ${settings[$name]}
+      train_one "$name-$seed" "$seed" ${settings[$name]//SEED/$seed}
     done
   done
 }
@@ -158,7 +162,7 @@ compare_part() { # folder, domain, kind, further arguments
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages) echo "$long_seeds" ;;
+    long | replay | passages | rloo_replay) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
