@@ -28,6 +28,7 @@ from refrag_rl.composition import (
     load_documents,
 )
 from refrag_rl.corpora.documents import Document, Split
+from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
 from refrag_rl.errors import NotFiniteError, UserError
@@ -237,15 +238,20 @@ def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:
     return [*(heuristic for heuristic in heuristics if heuristic.name != agent.name), agent]
 
 
-def _learning(
-    config: DictConfig,
-    agent: Agent,
-    documents: Sequence[Document],
-    refrag: FrozenRefrag,
-    heuristics: Sequence[Selector],
-) -> Learning:
-    section = config.env
-    windows = build_windows(
+def training_windows(
+    config: DictConfig, documents: Sequence[Document], refrag: FrozenRefrag
+) -> WindowSource:
+    """Return the windows that a run is trained on.
+
+    Args:
+        config: Of the run.
+        documents: Of its corpus.
+        refrag: Gives tokenizer and chunk size.
+
+    Raises:
+        UserError: An option is unknown or out of range.
+    """
+    return build_windows(
         config.windows,
         documents,
         "train",
@@ -255,8 +261,18 @@ def _learning(
         each_domain=False,
         with_texts=False,
     )
+
+
+def _learning(
+    config: DictConfig,
+    agent: Agent,
+    documents: Sequence[Document],
+    refrag: FrozenRefrag,
+    heuristics: Sequence[Selector],
+) -> Learning:
+    section = config.env
     problem = build_problem(
-        windows,
+        training_windows(config, documents, refrag),
         refrag,
         budget=config.budget,
         reward=section.reward.value,

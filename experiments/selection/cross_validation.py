@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -26,10 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from recorded_gains import Recorded, recorded_in
 
 from refrag_rl.agents.gain_fitting import LEARNING_RATE, regression_loss
+from refrag_rl.agents.gains import Gains
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem
 from refrag_rl.allocator import keep_large_blocks
+from refrag_rl.observation import Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy, as_tensors
 from refrag_rl.run_folder import CONFIG_FILE
 from refrag_rl.saved_runs import read_config
@@ -78,20 +80,49 @@ def fit(
     return policy
 
 
-@torch.no_grad()
-def predict(
-    recorded: Recorded, rows: NDArray[np.int64], policy: PointerPolicy
-) -> list[NDArray[np.floating]]:
-    """Return what a policy predicts of the measured chunks of each row."""
-    found: list[NDArray[np.floating]] = []
+def of_measured(
+    recorded: Recorded, rows: NDArray[np.int64], scores: Callable[[Gains], NDArray[np.floating]]
+) -> dict[int, NDArray[np.floating]]:
+    """Return, for each row, the scores of the chunks whose gains were measured.
+
+    Args:
+        recorded: The gains.
+        rows: Which of them.
+        scores: Gives the scores of all chunks of the windows of some gains, (W, L).
+    """
+    found: dict[int, NDArray[np.floating]] = {}
     for start in range(0, len(rows), AT_ONCE):
         part = rows[start : start + AT_ONCE]
-        gains = recorded.gains(part)
-        observation = as_tensors(recorded.observe(part, gains.budgets))
-        observation["expanded"] = torch.from_numpy(gains.bases)
-        logits = policy(observation, torch.from_numpy(gains.budgets)).numpy()
-        found += [logits[i, recorded.rows[row].gains.chunks] for i, row in enumerate(part)]
+        of_part = scores(recorded.gains(part))
+        for scores_of_row, row in zip(of_part, part.tolist(), strict=True):
+            found[row] = scores_of_row[recorded.rows[row].gains.chunks]
     return found
+
+
+def of_policy(
+    recorded: Recorded, rows: NDArray[np.int64], policy: PointerPolicy
+) -> dict[int, NDArray[np.floating]]:
+    """Return what a policy predicts of the measured chunks of each row."""
+
+    @torch.no_grad()
+    def logits(gains: Gains) -> NDArray[np.floating]:
+        observation = as_tensors(recorded.observe(gains.indices, gains.budgets))
+        observation["expanded"] = torch.from_numpy(gains.bases)
+        found: NDArray[np.floating] = policy(observation, torch.from_numpy(gains.budgets)).numpy()
+        return found
+
+    return of_measured(recorded, rows, logits)
+
+
+def of_heuristic(recorded: Recorded, name: str) -> dict[int, NDArray[np.floating]]:
+    """Return a heuristic's scores of the measured chunks of each row."""
+    rng = np.random.default_rng(0)
+
+    def scores(gains: Gains) -> NDArray[np.floating]:
+        observation = cast(Observation, recorded.observe(gains.indices, gains.budgets))
+        return HEURISTICS[name]().scores(observation, rng)
+
+    return of_measured(recorded, np.arange(len(recorded.rows)), scores)
 
 
 class Figures(NamedTuple):
@@ -147,19 +178,6 @@ def by_kind(
     return found
 
 
-def of_heuristic(recorded: Recorded, name: str) -> dict[int, NDArray[np.floating]]:
-    """Return a heuristic's scores of the measured chunks of each row."""
-    found: dict[int, NDArray[np.floating]] = {}
-    rng = np.random.default_rng(0)
-    for start in range(0, len(recorded.rows), AT_ONCE):
-        part = np.arange(start, min(start + AT_ONCE, len(recorded.rows)))
-        observation = cast(Any, recorded.observe(part, recorded.gains(part).budgets))
-        scores = HEURISTICS[name]().scores(observation, rng)
-        for i, row in enumerate(part):
-            found[int(row)] = np.asarray(scores[i, recorded.rows[row].gains.chunks], dtype=float)
-    return found
-
-
 def configured(recorded: Recorded, agent: DictConfig, changes: Sequence[str]) -> PointerConfig:
     """Return the run's policy with some keys changed, each as ``KEY=VALUE``."""
     keys = OmegaConf.merge(agent.policy, OmegaConf.from_dotlist(list(changes)))
@@ -183,8 +201,8 @@ def validate(
         asked = np.flatnonzero(held_out)
         for seed in options.seeds:
             policy = fit(recorded, rows[: most or None], config, agent, options, seed)
-            for row, guess in zip(asked, predict(recorded, asked, policy), strict=True):
-                predicted[int(row)] = predicted.get(int(row), 0) + guess
+            for row, guess in of_policy(recorded, asked, policy).items():
+                predicted[row] = predicted.get(row, 0) + guess
     return predicted
 
 

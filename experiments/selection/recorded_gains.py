@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl.agents.gain_history import GainHistory
-from refrag_rl.agents.gains import Gains
+from refrag_rl.agents.gains import Gains, join_gains
 from refrag_rl.checkpoint_files import CheckpointFiles
-from refrag_rl.composition import build_problem, build_refrag, build_windows, load_documents
+from refrag_rl.composition import build_problem, build_refrag, load_documents
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.run_folder import CONFIG_FILE
 from refrag_rl.saved_runs import read_config
-from refrag_rl.training import CHECKPOINT_FOLDER
+from refrag_rl.training import CHECKPOINT_FOLDER, training_windows
 
 AT_ONCE = 50
 """Windows observed in one call."""
@@ -73,16 +73,7 @@ class Recorded:
 
     def gains(self, rows: NDArray[np.int64]) -> Gains:
         """Return the gains of rows, which are their windows."""
-        parts = [self.rows[row].gains for row in rows]
-        return Gains(
-            indices=rows,
-            budgets=np.concatenate([each.budgets for each in parts]),
-            bases=np.concatenate([each.bases for each in parts]),
-            rows=np.repeat(np.arange(len(rows)), [len(each.chunks) for each in parts]),
-            chunks=np.concatenate([each.chunks for each in parts]),
-            gains=np.concatenate([each.gains for each in parts]),
-            scored=0,
-        )
+        return join_gains([self.rows[row].gains for row in rows])._replace(indices=rows)
 
 
 def recorded_in(runs: Sequence[Path]) -> Recorded:
@@ -104,9 +95,8 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
         measured = list(history)
         for start in range(0, len(measured), AT_ONCE):
             part = measured[start : start + AT_ONCE]
-            indices = np.concatenate([each.indices for each in part])
-            budgets = np.concatenate([each.budgets for each in part])
-            observations.append(cast(Mapping[str, Any], problem.observe(indices, budgets)))
+            indices = join_gains(part).indices
+            observations.append(cast(Mapping[str, Any], problem.observe(indices)))
             for gains, index in zip(part, indices.tolist(), strict=True):
                 kind = part_of(config.windows, index)
                 domain = problem.window(index).domain
@@ -118,18 +108,9 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
 
 
 def problem_of(config: DictConfig) -> ExpansionProblem:
-    """Return what a run was trained on."""
+    """Return the windows that a run was trained on, with all that heuristics and policies read."""
     refrag = build_refrag(config.refrag)
-    windows = build_windows(
-        config.windows,
-        load_documents(config.corpus),
-        "train",
-        refrag,
-        count=config.train_count,
-        seed=config.seed,
-        each_domain=False,
-        with_texts=False,
-    )
+    windows = training_windows(config, load_documents(config.corpus), refrag)
     return build_problem(windows, refrag)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refrag_rl.agents.gains import Gains
+from refrag_rl.agents.gains import Gains, join_gains
 
 _MOST_CHUNKS = 2**20
 """Of a window; more would be a damaged file."""
@@ -48,16 +48,8 @@ class GainHistory:
     def draw(self, windows: int, rng: np.random.Generator) -> Gains:
         """Return the gains of windows drawn without repetition, at most as many as there are."""
         count = min(windows, len(self._windows))
-        drawn = [self._windows[i] for i in rng.choice(len(self._windows), count, replace=False)]
-        return Gains(
-            indices=np.concatenate([each.indices for each in drawn]),
-            budgets=np.concatenate([each.budgets for each in drawn]),
-            bases=np.concatenate([each.bases for each in drawn]),
-            rows=np.repeat(np.arange(count), [len(each.chunks) for each in drawn]),
-            chunks=np.concatenate([each.chunks for each in drawn]),
-            gains=np.concatenate([each.gains for each in drawn]),
-            scored=0,
-        )
+        drawn = rng.choice(len(self._windows), count, replace=False)
+        return join_gains([self._windows[i] for i in drawn])
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return what JSON can hold, a window each; ``from_json`` reads it back to the bit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,23 @@ class Gains(NamedTuple):
     chunks: NDArray[np.int64]
     gains: NDArray[np.float64]
     scored: int
+
+
+def join_gains(parts: Sequence[Gains]) -> Gains:
+    """Return gains of several windows as one; what was scored for them is not counted again.
+
+    Args:
+        parts: Each of one window, all windows of as many chunks.
+    """
+    return Gains(
+        indices=np.concatenate([each.indices for each in parts]),
+        budgets=np.concatenate([each.budgets for each in parts]),
+        bases=np.concatenate([each.bases for each in parts]),
+        rows=np.repeat(np.arange(len(parts)), [len(each.chunks) for each in parts]),
+        chunks=np.concatenate([each.chunks for each in parts]),
+        gains=np.concatenate([each.gains for each in parts]),
+        scored=0,
+    )
 
 
 def measure_gains(
