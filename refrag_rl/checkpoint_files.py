@@ -1,7 +1,8 @@
 """The files of a training's last checkpoints: numbered, whole, checked when they are read.
 
-A checkpoint is one safetensors file. Its tensors are the state; its metadata holds the progress as
-JSON and a checksum of both. Nothing in it is ever executed.
+A checkpoint is one safetensors file. Its tensors are the state and, as UTF-8 bytes, the progress in
+JSON, which may outgrow the header's limit of 100 MB; its metadata holds a checksum of both. Nothing
+in it is ever executed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _DAMAGE = (
     SafetensorError,
 )
 """What reading a file raises that is no checkpoint; RuntimeError: nested too deeply."""
+
+_PROGRESS = "progress"
+"""Name of the tensor that holds it; those of the state have a dot in theirs."""
 
 _NAME = re.compile(r"(\d{6,})\.safetensors")
 
@@ -109,10 +113,10 @@ class CheckpointFiles:
             self._last = self._read_last().number if self._numbers() else 0
         number = self._last + 1
         self._folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dict(progress))
-        metadata = {"progress": text, "crc32": f"{_checksum(tensors, text):08x}"}
+        text = bytearray(json.dumps(dict(progress)), "utf-8")
+        everything = {**tensors, _PROGRESS: torch.frombuffer(text, dtype=torch.uint8)}
         with replacing(self._path(number)) as fresh:
-            save_file(dict(tensors), fresh, metadata)
+            save_file(everything, fresh, {"crc32": _checksum(everything)})
         self._last = number
         # What is numbered higher was damaged, or this one would not follow an older one.
         for other in self._numbers():
@@ -174,21 +178,20 @@ def _read(path: Path) -> Saved:
         raise ValueError("it is no regular file")
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    text = metadata["progress"]
     tensors = load_file(path)
-    if f"{_checksum(tensors, text):08x}" != metadata["crc32"]:
+    if _checksum(tensors) != metadata["crc32"]:
         raise ValueError("its checksum is wrong")
-    progress = json.loads(text)
+    progress = json.loads(bytes(tensors.pop(_PROGRESS).numpy()))
     if not isinstance(progress, dict):
         raise ValueError("its progress is no mapping")
     return Saved(path, tensors, progress)
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
-    checksum = zlib.crc32(text.encode())
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    checksum = 0
     for name in sorted(tensors):
         checksum = zlib.crc32(name.encode(), checksum)
         # NumPy has no bfloat16; as bytes every type is alike.
         flat = tensors[name].reshape(-1).view(torch.uint8)
         checksum = zlib.crc32(flat.numpy().data, checksum)
-    return checksum
+    return f"{checksum:08x}"

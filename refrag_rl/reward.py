@@ -249,11 +249,14 @@ class RewardModel:
 
     def _sequences(self, selections: list[Selection]) -> list[MixedSequence]:
         """Return what the decoder reads for each selection."""
-        mixed = [window for window, row in selections if (window.chunk_mask & ~row).any()]
+        # Each window once: a call may hold very many sets of it.
+        mixed = {
+            window.key: window for window, row in selections if (window.chunk_mask & ~row).any()
+        }
         embeddings: dict[str, NDArray[np.float32]] = {}
         if mixed:
-            keys = [window.key for window in mixed]
-            embeddings = dict(zip(keys, self.chunk_embeddings(mixed), strict=True))
+            of_window = self.chunk_embeddings(list(mixed.values()))
+            embeddings = dict(zip(mixed, of_window, strict=True))
         return [
             _sequence(
                 window, window.context_ids, window.chunk_mask, row, embeddings.get(window.key)

@@ -16,6 +16,7 @@ from refrag_rl.checkpoint_files import CheckpointFiles
 from refrag_rl.composition import build_problem, build_refrag, load_documents
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
+from refrag_rl.observation import Inputs
 from refrag_rl.run_folder import CONFIG_FILE
 from refrag_rl.saved_runs import read_config
 from refrag_rl.training import CHECKPOINT_FOLDER, training_windows
@@ -108,10 +109,12 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
 
 
 def problem_of(config: DictConfig) -> ExpansionProblem:
-    """Return the windows that a run was trained on, with all that heuristics and policies read."""
+    """Return the windows a run was trained on, with its embeddings and the default features."""
     refrag = build_refrag(config.refrag)
     windows = training_windows(config, load_documents(config.corpus), refrag)
-    return build_problem(windows, refrag)
+    return build_problem(
+        windows, refrag, inputs=Inputs(chunk_embeddings=config.env.chunk_embeddings)
+    )
 
 
 def part_of(windows: DictConfig, index: int) -> str:

@@ -6,13 +6,13 @@
 2. The loss is the negative log-likelihood of the picks in that order under the policy (its
    Plackett-Luce distribution where logits are computed once): the listwise loss of ListMLE (Xia et
    al. 2008, "Listwise approach to learning to rank"), of the list's top where ``picks`` ends it.
-3. Windows and budgets of an update depend on the seed and the update's number alone, so that a
-   resumed training can make its demonstrations again.
+3. Windows and budgets of an update depend on the seed and the update's number alone. A label costs
+   many scores, so a training that is stopped keeps its demonstrations.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,6 +86,14 @@ class Demonstrations:
         self._kept.update((demonstration.window, demonstration) for demonstration in made)
         return made
 
+    def to_json(self) -> list[list[Any]]:
+        """Return what JSON can hold: window, budget and order of each; ``from_json`` reads it."""
+        return [[each.window, each.budget, each.order.tolist()] for each in self._kept.values()]
+
+    def restore(self, kept: object) -> None:
+        """Go on from what ``to_json`` returned; errors as ``from_json``."""
+        self._kept = {made.window: made for made in from_json(kept)}
+
     def sample(self, count: int, rng: np.random.Generator) -> list[Demonstration]:
         """Draw demonstrations, each at most once; all of them where there are fewer."""
         kept = list(self._kept.values())
@@ -97,6 +105,28 @@ class Demonstrations:
     ) -> NDArray[np.float32]:
         self.scored += len(indices)
         return self.problem.log_perplexity(indices, expanded)
+
+
+def from_json(kept: object) -> list[Demonstration]:
+    """Return the demonstrations that ``Demonstrations.to_json`` wrote down.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(kept, list):
+        raise ValueError(f"its demonstrations are {type(kept).__name__}, no list")
+    return [_demonstration(entry) for entry in kept]
+
+
+def _demonstration(entry: object) -> Demonstration:
+    """Return what an entry says, or raise ``ValueError``."""
+    if isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], list):
+        window, budget, order = entry
+        numbers = [window, budget, *order]
+        whole = all(type(number) is int and 0 <= number < 2**40 for number in numbers)
+        if whole and 0 < len(set(order)) == len(order):
+            return Demonstration(window, budget, np.array(order, dtype=np.int64))
+    raise ValueError(f"its demonstrations hold {str(entry)[:80]}")
 
 
 def imitation_loss(

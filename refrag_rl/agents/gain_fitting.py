@@ -114,7 +114,7 @@ class Fit:
             policy: Trained in place.
             optimizer: Of the policy.
             problem: What the gains were measured on.
-            measured: The update's gains; added to the history.
+            measured: The update's gains; added to the history if it is drawn from.
             history: The gains of the updates before.
             rng: Draws from the history.
 
@@ -122,7 +122,8 @@ class Fit:
             (steps, 3), loss, explained share of the variance and gradient norm before each step;
             at least one.
         """
-        history.add(measured)
+        if self.replay:
+            history.add(measured)
         batches = [measured] * self.epochs
         batches += [history.draw(len(measured.indices), rng) for _ in range(self.replay)]
         steps = []

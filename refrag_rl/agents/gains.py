@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from refrag_rl.agents.selector import Problem
 from refrag_rl.observation import Observation
-from refrag_rl.policies.plackett_luce import sample
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
+from refrag_rl.policies.selections import sample_all
 
 WINDOWS_PER_UPDATE = 16
 CHUNKS_PER_WINDOW = 7
@@ -111,13 +111,11 @@ def _draw_orders(
     budgets: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return all chunks of each window, ordered by a draw from the policy, (W, L)."""
+    """Return all chunks of each window, ordered by a draw from the policy, (W, T)."""
     device = next(policy.parameters()).device
-    logits = policy(as_tensors(observation, device), torch.from_numpy(budgets).to(device))
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    orders: NDArray[np.int64] = (
-        sample(logits, torch.full(logits.shape[:1], logits.shape[1], device=device), generator)
-        .cpu()
-        .numpy()
+    drawn = sample_all(
+        policy, as_tensors(observation, device), torch.from_numpy(budgets).to(device), generator
     )
+    orders: NDArray[np.int64] = drawn.cpu().numpy()
     return orders

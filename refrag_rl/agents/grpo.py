@@ -42,7 +42,7 @@ class Grpo(GroupAgent):
         total_rewards: Selections scored in training; rounded up to whole updates.
         group_size: ``G``, selections of each window, at least 2 (REFRAG A.1).
         windows_per_update: ``W``.
-        epochs: Passes over an update's selections; at the first all ratios are 1.
+        epochs: Passes over an update's selections; at the first gradient step all ratios are 1.
         minibatches: Parts that each pass is cut into, by windows.
         clip_range: ``eps`` of the ratio (PPO, arXiv 1707.06347, equation 7).
         clip_range_upper: ``eps`` of the upper end; None: the same.

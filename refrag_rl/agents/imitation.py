@@ -27,6 +27,7 @@ from refrag_rl.agents.demonstrations import (
     STEPS_PER_UPDATE,
     Demonstration,
     Demonstrations,
+    from_json,
     imitation_loss,
 )
 from refrag_rl.agents.figures import Stopwatch
@@ -34,6 +35,9 @@ from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.optimization import gradient_step
 from refrag_rl.agents.selector import Problem, VectorView
+
+_DEMONSTRATIONS = "demonstrations"
+"""Of what a checkpoint keeps."""
 
 
 class Imitation(LearningAgent):
@@ -104,12 +108,8 @@ class Imitation(LearningAgent):
         training = self._begin_with_adam(monitor, problem)
         policy, optimizer = training.policy, training.optimizer
         demonstrations = Demonstrations(problem, self.picks, self.windows_per_update, self.seed)
-        if training.update:
-            # Of a resumed training; they were counted when they were made.
-            for update in range(training.update):
-                demonstrations.add(update)
-            # Once more: it empties the caches, which were empty at this point before, too.
-            monitor.restore(policy, optimizer)
+        demonstrations.restore(training.kept.get(_DEMONSTRATIONS, []))
+        training.keep = lambda: {_DEMONSTRATIONS: demonstrations.to_json()}
         for rng in self._updates(training):
             before = demonstrations.scored
             with Stopwatch() as stopwatch:
@@ -124,6 +124,15 @@ class Imitation(LearningAgent):
             scalars["policy/loss"], scalars["policy/grad_norm"] = np.mean(steps, axis=0).tolist()
             scored = demonstrations.scored - before
             self._end_update(monitor, training, scalars, scored, stopwatch.seconds)
+
+    def check_progress(self, progress: Mapping[str, Any]) -> None:
+        """Check how far a kept training says to be, and its labels; see ``LearningAgent``."""
+        super().check_progress(progress)
+        labelled = len(from_json(progress.get("kept", {}).get(_DEMONSTRATIONS, [])))
+        most = progress["update"] * self.windows_per_update
+        # A window may be drawn again.
+        if not min(most, 1) <= labelled <= most:
+            raise ValueError(f"its demonstrations are of {labelled} windows, of {most} at most")
 
     def _figures(
         self,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +24,13 @@ from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 
-LearningRateSchedule = Literal["constant", "linear"]
-
 _OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
 """Options of a policy that its user does not choose."""
 
 
 @dataclass
 class Training:
-    """A training under way. With the seed, these five decide everything that follows.
+    """A training under way. With the seed, these decide everything that follows.
 
     Attributes:
         policy: What is trained.
@@ -61,7 +59,8 @@ class LearningAgent(ABC):
 
     Args:
         policy: Options of ``PointerConfig`` by name, without ``embedding_size`` and
-            ``chunk_embeddings``, which the environment gives; None: the defaults.
+            ``chunk_embeddings``, which the environment gives; None: the defaults. Of no effect
+            where a policy is loaded (``warm_start``, ``load``): it keeps its own.
         warm_start: What the policy starts from: ``imitation``, some imitation of the oracle that
             comes first (``refrag_rl.agents.demonstrations``); ``regression``, the same of gains
             (``refrag_rl.agents.gains``); a run folder or policy folder; or None, nothing.
@@ -108,7 +107,7 @@ class LearningAgent(ABC):
                 )
         # Checked before anything is loaded; the true width comes with the environment.
         checked = PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
-        self._features = checked.features
+        self._features = checked.inputs.features
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
         self.warm_start = read_warm_start(warm_start)
         self.warm_start_rewards = arguments.whole_number(
@@ -192,6 +191,8 @@ class LearningAgent(ABC):
         fits = type(update) is int and type(done) is int and 0 <= update <= total
         if not fits or (not update and done >= total):
             raise ValueError(f"its update is {update!r} at {done!r} rewards, of {total} in all")
+        if not isinstance(progress.get("kept", {}), dict):
+            raise ValueError(f"it keeps {progress['kept']!r}")
 
     def _take_over(self, directory: str | Path) -> None:
         self.selector = PolicySelector.load(directory)

@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,12 @@ from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
 from refrag_rl.agents.rollout import EpisodeRolloutBuffer
 from refrag_rl.agents.selector import Problem, VectorView
-
-RewardTiming = Literal["terminal", "per_step"]
+from refrag_rl.envs.options import RewardTiming
 
 BUDGET_SAMPLES = 256
-"""Windows from which the lengths of episodes are estimated."""
+"""Windows from which the mean length of episodes is estimated."""
+LONGEST_OF = 16
+"""Budgets drawn of each of them to find the longest."""
 
 
 class Episodes(NamedTuple):
@@ -64,21 +65,26 @@ class EpisodeRecorder(BaseCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ended: list[Mapping[str, Any]] = []
+        self._ended: list[tuple[int, int, NDArray[np.bool_], float]] = []
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
-        self._ended += [info for info, done in zip(infos, dones, strict=True) if done]
+        # Not the whole information: it holds the last observation.
+        self._ended += [
+            (info["window"], info["budget"], info["expanded"], info["log_perplexity"])
+            for info, done in zip(infos, dones, strict=True)
+            if done
+        ]
         return True
 
     def take(self, num_chunks: int) -> Episodes:
         """Return the episodes that ended since the last call."""
         ended, self._ended = self._ended, []
         return Episodes(
-            np.array([info["window"] for info in ended], dtype=np.int64),
-            np.array([info["budget"] for info in ended], dtype=np.int64),
-            np.array([info["expanded"] for info in ended], dtype=bool).reshape(-1, num_chunks),
-            np.array([info["log_perplexity"] for info in ended], dtype=np.float64),
+            np.array([window for window, *_ in ended], dtype=np.int64),
+            np.array([budget for _, budget, *_ in ended], dtype=np.int64),
+            np.array([row for *_, row, _ in ended], dtype=bool).reshape(-1, num_chunks),
+            np.array([level for *_, level in ended], dtype=np.float64),
         )
 
 
@@ -92,7 +98,7 @@ class Ppo(LearningAgent):
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this
             times the mean budget over the number of environments, but no less than the longest
-            episode.
+            of 4096 sampled episodes.
         minibatches: Parts that an update's steps are cut into (``batch_size``).
         epochs: Passes over an update's steps (``n_epochs``).
         clip_range: ``eps`` of the ratio (arXiv 1707.06347, equation 7).
@@ -168,7 +174,7 @@ class Ppo(LearningAgent):
             None if target_kl is None else arguments.number("target_kl", target_kl, above=0)
         )
         self.reward_timing: RewardTiming = arguments.one_of(
-            "reward_timing", reward_timing, ("terminal", "per_step")
+            "reward_timing", reward_timing, get_args(RewardTiming)
         )
 
     def learn(self, env: VectorView, monitor: Monitor) -> None:
@@ -190,14 +196,16 @@ class Ppo(LearningAgent):
             training.advance(len(episodes.indices))
             if len(episodes.indices):
                 figures = model.logger.name_to_value
-                scalars = _scalars(problem, episodes, figures, stopwatch.seconds)
+                # Scored a moment ago: read from the reward model's cache.
+                rewards = problem.rewards(episodes.indices, episodes.expanded)
+                scalars = _scalars(rewards, episodes, figures, stopwatch.seconds)
                 few = slice(self.reference_windows)
                 scalars |= difference_to_reference(
                     problem,
                     monitor.reference,
                     episodes.indices[few],
                     episodes.budgets[few],
-                    problem.rewards(episodes.indices[few], episodes.expanded[few]),
+                    rewards[few],
                     rng,
                 )
                 self._report(monitor, training, scalars)
@@ -217,7 +225,8 @@ class Ppo(LearningAgent):
         budgets = problem.sample_budgets(sample, rng)
         steps = round(self.episodes_per_update * float(budgets.mean()) / env.num_envs)
         # At least as many as the longest episode, so that every episode can end in an update.
-        n_steps = max(2, steps, int(budgets.max()))
+        longest = problem.sample_budgets(np.repeat(sample, LONGEST_OF), rng).max()
+        n_steps = max(2, steps, int(longest))
         model = MaskablePPO(
             MaskablePointerPolicy,
             view,
@@ -259,11 +268,12 @@ def _constant(value: float) -> Any:
 
 
 def _scalars(
-    problem: Problem, episodes: Episodes, figures: Mapping[str, float], seconds: float
+    rewards: NDArray[np.float64],
+    episodes: Episodes,
+    figures: Mapping[str, float],
+    seconds: float,
 ) -> dict[str, float]:
     """Return the figures of an update under the names that all agents share."""
-    # Scored a moment ago: read from the reward model's cache.
-    rewards = problem.rewards(episodes.indices, episodes.expanded)
     return {
         "reward/mean": float(rewards.mean()),
         "reward/log_perplexity": float(episodes.log_perplexity.mean()),

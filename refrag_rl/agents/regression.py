@@ -166,10 +166,7 @@ class Regression(LearningAgent):
     def check_progress(self, progress: Mapping[str, Any]) -> None:
         """Check how far a kept training says to be, and its gains; see ``LearningAgent``."""
         super().check_progress(progress)
-        kept = progress.get("kept", {})
-        if not isinstance(kept, dict):
-            raise ValueError(f"it keeps {kept!r}")
-        windows = len(GainHistory.from_json(kept.get(_GAINS, [])))
+        windows = len(GainHistory.from_json(progress.get("kept", {}).get(_GAINS, [])))
         expected = progress["update"] * self.windows_per_update if self.fit.replay else 0
         if windows != expected:
             raise ValueError(f"its gains are of {windows} windows, not of {expected}")

@@ -11,7 +11,17 @@ from refrag_rl.envs.options import BaselineName, RewardName
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 
-COMPOSED_FROM = ("corpus", "windows", "refrag", "split", "count", "seed", "overrides")
+COMPOSED_FROM = (
+    "corpus",
+    "windows",
+    "refrag",
+    "split",
+    "count",
+    "seed",
+    "features",
+    "chunk_embeddings",
+    "overrides",
+)
 """Arguments that the default problem is composed of: those of ``composition.default_problem``."""
 
 

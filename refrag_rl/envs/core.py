@@ -44,14 +44,14 @@ class EpisodeBatch:
         num_envs: ``B``.
         reward_timing: ``terminal``: one reward, at the last step. ``per_step``: at each step what
             it gained; the gains sum to the terminal reward less the reward of the window with
-            nothing expanded, whatever the baseline (the terminal reward itself where
-            ``reward_baseline="compressed"``).
+            nothing expanded (the terminal reward itself where ``reward_baseline="compressed"``).
         strict: Whether a forbidden action raises.
         flat: Whether observations have the flat layout.
         render_mode: ``ansi`` or ``None``; checked here, used by the views.
 
     Raises:
-        UserError: An option has an unknown value.
+        UserError: An option has an unknown value, or the problem's baseline is a heuristic's reward
+            and ``per_step`` would not read it.
     """
 
     def __init__(
@@ -67,6 +67,12 @@ class EpisodeBatch:
         check_choice("reward_timing", reward_timing, RewardTiming)
         if render_mode is not None:
             check_choice("render_mode", render_mode, RenderMode)
+        if reward_timing == "per_step" and problem.reward_baseline not in ("none", "compressed"):
+            raise UserError(
+                f"reward_timing=per_step gives gains over nothing expanded, not over "
+                f"reward_baseline={problem.reward_baseline}.\n"
+                "Give reward_timing=terminal, or reward_baseline=compressed."
+            )
         if num_envs < 1:
             raise UserError(f"num_envs={num_envs} holds no episode.\nGive 1 or more.")
         self.problem = problem

@@ -264,7 +264,10 @@ class ExpansionProblem:
         Arguments and errors as ``log_perplexity``; for the bounds that see the output.
         """
         windows, expanded = self._check_sets(indices, expanded)
-        return self.reward_model.token_log_likelihood(windows, expanded)
+        found = self.reward_model.token_log_likelihood(windows, expanded)
+        for window, tokens in zip(windows, found, strict=True):
+            require_finite("a token's log-likelihood", tokens[None], [window])
+        return found
 
     def compressed_log_perplexity(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Return the log-perplexity of the outputs with nothing expanded, (B,), nats per token."""
@@ -292,10 +295,15 @@ class ExpansionProblem:
         Returns:
             Log-perplexities (B,) and (C,), nats per token. The model is not called where every
             answer is known.
+
+        Raises:
+            ValueError: A heuristic without budgets.
         """
         known, others = self._check(indices), self._check(baseline_indices)
-        if baseline == "compressed" or budgets is None:
+        if baseline == "compressed":
             budgets = np.zeros(len(others), dtype=np.int64)
+        if budgets is None:
+            raise ValueError(f"the baseline {baseline} needs budgets")
         names = self._baseline_heuristics if baseline == "best_heuristic" else (baseline,)
         keys: list[tuple[str, int, int]] = [
             (name, index, int(budget))
@@ -383,7 +391,8 @@ class ExpansionProblem:
             raise ValueError(
                 f"expanded has shape {expanded.shape}, not {(len(windows), self.num_chunks)}."
             )
-        if np.any(expanded & ~np.stack([window.chunk_mask for window in windows])):
+        held = np.array([window.chunk_mask for window in windows], dtype=bool)
+        if np.any(expanded & ~held.reshape(expanded.shape)):
             raise ValueError("A padding chunk cannot be expanded.")
         return windows, expanded
 

@@ -39,7 +39,7 @@ class PickProbabilities(NamedTuple):
 def greedy(policy: PointerPolicy, observation: TensorObservation, budget: Tensor) -> Tensor:
     """Return selections of the most probable pick each time, order (W, T)."""
     if policy.reads_expanded:
-        return _step_by_step(policy, observation, budget, None)
+        return _step_by_step(policy, observation, budget, budget, None)
     return plackett_luce.greedy(policy(observation, budget), budget)
 
 
@@ -53,9 +53,26 @@ def sample(
     """Draw selections, order (B, T); ``generator`` is the only source of randomness."""
     if policy.reads_expanded:
         rows = _repeated(observation, copies)
-        return _step_by_step(policy, rows, budget.repeat_interleave(copies), generator)
+        budgets = budget.repeat_interleave(copies)
+        return _step_by_step(policy, rows, budgets, budgets, generator)
     logits = policy(observation, budget).repeat_interleave(copies, 0)
     return plackett_luce.sample(logits, budget.repeat_interleave(copies), generator)
+
+
+def sample_all(
+    policy: PointerPolicy,
+    observation: TensorObservation,
+    budget: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw selections that go on beyond the budget until no chunk is left, order (W, T).
+
+    The policy is told the budget all along.
+    """
+    picks = observation["chunk_mask"].sum(-1)
+    if policy.reads_expanded:
+        return _step_by_step(policy, observation, budget, picks, generator)
+    return plackett_luce.sample(policy(observation, budget), picks, generator)
 
 
 def pick_probabilities(
@@ -93,11 +110,15 @@ def _step_by_step(
     policy: PointerPolicy,
     observation: TensorObservation,
     budget: Tensor,
+    picks: Tensor,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Return selections made pick by pick: drawn, or the most probable without a generator."""
+    """Return selections made pick by pick: drawn, or the most probable without a generator.
+
+    The policy is told the budget; ``picks`` are made, as far as there are chunks.
+    """
     held = observation["chunk_mask"].bool()
-    picks = torch.minimum(budget.long(), held.sum(-1))
+    picks = torch.minimum(picks.long(), held.sum(-1))
     longest = int(picks.max()) if picks.numel() else 0
     order = torch.full((len(held), longest), NO_PICK, device=held.device)
     expanded = torch.zeros_like(held)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from refrag_rl.checkpoint_files import CheckpointFiles
@@ -266,8 +265,7 @@ def rewrite(run: Path, progress: Callable[..., object], tensors: Callable[..., o
     states = []
     for path in saved(run):
         own = load_file(path)
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["progress"])
+        state = json.loads(bytes(own.pop("progress").tolist()))
         progress(state)
         tensors(own)
         states.append((own, state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from refrag_rl.composition import default_problem
 from refrag_rl.envs.arguments import COMPOSED_FROM
 from refrag_rl.envs.single import SelectiveExpansionEnv
 from refrag_rl.evaluation.interfaces import REFERENCES
-from refrag_rl.observation import CHUNK_FEATURES, Observation
+from refrag_rl.observation import CHUNK_FEATURES, Inputs, Observation
 from tests.docs.blocks import PAGES, ROOT
 from tests.toy_problem import toy_problem
 
@@ -83,6 +84,8 @@ def test_the_environments_page_lists_what_there_is() -> None:
     assert set(first_column(page["Information"])) == set(info)
     own = set(inspect.signature(SelectiveExpansionEnv).parameters) - {"composition"}
     composed = set(inspect.signature(default_problem).parameters) - {"options"}
+    # The others are arguments of the environment itself.
+    composed |= {field.name for field in fields(Inputs)}
     assert composed == set(COMPOSED_FROM)
     assert set(first_column(page["Arguments"])) == own | composed
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from refrag_rl.agents.demonstrations import Demonstrations
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.imitation import Imitation
@@ -130,3 +131,16 @@ def test_every_episode_can_end_in_a_small_update():
     problem = planted_problem([2, 5], count=50)
     agent = Ppo(episodes_per_update=4, device="cpu")
     assert agent._make_model(SelectiveExpansionVectorEnv(problem, num_envs=8)).n_steps == 5
+
+
+def test_a_resumed_imitation_labels_no_window_again(tmp_path, monkeypatch):
+    labelled = []
+    add = Demonstrations.add
+    monkeypatch.setattr(
+        Demonstrations, "add", lambda own, update: labelled.append(update) or add(own, update)
+    )
+    with pytest.raises(KilledError):
+        learn("imitation", Keeper(tmp_path, kill_at=3))
+    assert labelled == [0, 1, 2]
+    learn("imitation", Keeper(tmp_path))
+    assert labelled[3:5] == [2, 3]

@@ -313,3 +313,13 @@ def test_a_fingerprint_follows_the_weights():
     with torch.no_grad():
         same.model.projector.down.bias += 1e-3
     assert reward.fingerprint != same.fingerprint
+
+
+def test_a_window_of_many_sets_is_encoded_once_a_call():
+    reward, windows = tiny_reward(), some_windows()
+    encoded = []
+    encode = reward.chunk_embeddings
+    reward.chunk_embeddings = lambda asked: encoded.extend(w.key for w in asked) or encode(asked)
+    many = [window for window in windows for _ in range(4)]
+    reward.log_perplexity(many, random_sets(len(many)))
+    assert sorted(encoded) == sorted(window.key for window in windows)

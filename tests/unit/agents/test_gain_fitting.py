@@ -91,3 +91,12 @@ def test_a_step_takes_its_epochs_and_its_replays():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UserError, match=f"agent.{next(iter(options))}"):
         Regression(**options)
+
+
+@pytest.mark.parametrize(("replay", "kept"), [(0, 0), (1, 2)])
+def test_gains_that_are_not_replayed_are_not_kept(replay, kept):
+    policy, history = Predicts(), GainHistory()
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    rng = np.random.default_rng(0)
+    Fit(replay=replay).step(policy, optimizer, bandit("additive"), TWO_WINDOWS, history, rng)
+    assert len(history) == kept

@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from refrag_rl.agents.demonstrations import Demonstrations, from_json
 from refrag_rl.agents.figures import difference_to_reference
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
@@ -300,3 +303,39 @@ def test_a_warm_start_from_a_folder_is_that_policy(name, tmp_path):
     assert agent.selector.agent == name
     with pytest.raises(UserError, match="give one of them"):
         AGENTS[name](warm_start=str(tmp_path / "run")).load(tmp_path / "run" / "policy")
+
+
+def test_ppo_learns_without_reference_windows():
+    curve = Curve()
+    train("ppo", curve, reference_windows=0)
+    assert curve.rows
+    assert not any("reference" in name for _, scalars in curve.rows for name in scalars)
+
+
+def test_a_policy_of_passages_has_their_starts_computed_whatever_its_features():
+    agent = Grpo(policy={"features": ["lexical"], "neighbours": "passage"})
+    assert set(agent.inputs.features) == {"lexical", "passage_start"}
+
+
+def test_demonstrations_that_were_kept_are_gone_on_from():
+    problem = planted_problem([2, 5], count=50)
+    made, again = (Demonstrations(problem, 2, 3, seed=0) for _ in range(2))
+    for update in range(4):
+        made.add(update)
+    again.restore(json.loads(json.dumps(made.to_json())))
+    assert not again.scored
+    for mine, theirs in zip(
+        again.sample(9, np.random.default_rng(1)),
+        made.sample(9, np.random.default_rng(1)),
+        strict=True,
+    ):
+        assert (mine.window, mine.budget) == (theirs.window, theirs.budget)
+        assert mine.order.tolist() == theirs.order.tolist()
+
+
+@pytest.mark.parametrize(
+    "kept", ["text", [[1, 2]], [[1, 2, []]], [[-1, 2, [0]]], [[1, 2, [3, 3]]], [[1, 2, ["0"]]]]
+)
+def test_what_is_no_demonstration_is_not_gone_on_from(kept):
+    with pytest.raises(ValueError, match="its demonstrations"):
+        from_json(kept)

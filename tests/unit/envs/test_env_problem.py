@@ -8,7 +8,7 @@ from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.envs.options import BaselineName
 from refrag_rl.envs.problem import BASELINE_HEURISTICS
-from refrag_rl.errors import UserError
+from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.observation import CHUNK_FEATURES, Inputs, feature
 from refrag_rl.schema import RewardBaseline
 from tests.toy_problem import NUM_CHUNKS, ToyRewardModel, ToyWindows, toy_problem
@@ -200,3 +200,26 @@ def test_projected_embeddings_are_an_option() -> None:
     )
     with pytest.raises(UserError, match="choose from encoder, projector"):
         Inputs(chunk_embeddings="decoder")  # type: ignore[arg-type]
+
+
+def test_the_baseline_of_a_heuristic_needs_budgets() -> None:
+    nothing = np.zeros((0, NUM_CHUNKS), dtype=bool)
+    with pytest.raises(ValueError, match="successor needs budgets"):
+        toy_problem().log_perplexity_and_baseline([], nothing, [1], "successor")
+
+
+@pytest.mark.parametrize("baseline", ["none", "compressed", "successor"])
+def test_no_set_has_no_reward(baseline: Any) -> None:
+    problem = toy_problem(reward_baseline=baseline)
+    found, rewards = problem.log_perplexity_and_rewards([], np.zeros((0, NUM_CHUNKS), dtype=bool))
+    assert found.shape == rewards.shape == (0,)
+
+
+def test_a_token_that_is_not_finite_names_its_window() -> None:
+    problem = toy_problem()
+    problem.reward_model.token_log_likelihood = lambda windows, expanded: [  # type: ignore[method-assign]
+        np.full(3, np.nan if window.key == "toy-4" else -1.0, dtype=np.float32)
+        for window in windows
+    ]
+    with pytest.raises(NotFiniteError, match="toy-4"):
+        problem.token_log_likelihood([3, 4], np.zeros((2, NUM_CHUNKS), dtype=bool))

@@ -190,3 +190,10 @@ def test_render() -> None:
     assert text is not None
     assert "[+]   3  chunk 3" in text
     assert SelectiveExpansionEnv(toy_problem()).render() is None
+
+
+@pytest.mark.parametrize("baseline", ["successor", "best_heuristic"])
+def test_gains_of_steps_have_no_heuristic_as_baseline(baseline: Any) -> None:
+    problem = toy_problem(2, reward_baseline=baseline)
+    with pytest.raises(UserError, match="reward_timing=per_step gives gains over nothing expanded"):
+        SelectiveExpansionEnv(problem, reward_timing="per_step")

@@ -140,3 +140,13 @@ def test_single_picks_inside_an_episode_have_the_logits_of_their_state():
 def test_the_option_is_checked():
     with pytest.raises(UserError, match="choose from once, each_pick"):
         PointerConfig(12, logits="twice")
+
+
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_selections_that_go_on_begin_with_those_of_the_budget(logits):
+    policy, observation = make(logits), contexts(budget=2)
+    every = selections.sample_all(policy, observation, BUDGETS, generator(3))
+    assert every.sort(-1).values.tolist() == [[0, 1, 2, 3]] * 3
+    drawn = selections.sample(policy, observation, BUDGETS, generator(3))
+    made = drawn != NO_PICK
+    assert torch.equal(every[:, : drawn.shape[1]][made], drawn[made])
