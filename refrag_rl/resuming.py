@@ -21,6 +21,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
 from refrag_rl.evaluation.stored_rows import checked_rows
 from refrag_rl.evaluation.tables import comparison_tables
+from refrag_rl.page.run_report import REPORT_FILE
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
 from refrag_rl.saved_runs import first_line, read_config, read_json, refuse_links
 from refrag_rl.schema import TrainConfig
@@ -33,13 +34,14 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
     """Return the folder and the config of a run to go on with.
 
     Args:
-        given: ``resume`` of the command line; nothing else may stand there.
+        given: ``resume`` of the command line; nothing else may stand there but ``verbose``.
 
     Raises:
         UserError: Something else does, the folder is no run of ``refrag_rl.train``, or its config
             is damaged or names a class from outside the package.
     """
-    others = [each for each in HydraConfig.get().overrides.task if not each.startswith("resume=")]
+    overrides = HydraConfig.get().overrides.task
+    others = [each for each in overrides if not each.startswith(("resume=", "verbose="))]
     if others:
         raise UserError(
             f"resume={given} takes every setting from the run; leave out {' '.join(others)}"
@@ -70,12 +72,12 @@ def resumed_run(given: str) -> tuple[Path, DictConfig]:
 
 
 def finished_tables(folder: Path) -> list[Table]:
-    """Return the tables of the run's final comparison; none if it was not reached.
+    """Return the tables of the run's final comparison; none if it or the page was not reached.
 
     Raises:
         UserError: Its file is damaged.
     """
-    if not (folder / LAST_FILE).exists():
+    if not ((folder / LAST_FILE).exists() and (folder / REPORT_FILE).exists()):
         return []
     try:
         return comparison_tables(checked_rows(read_json(folder / ROWS_FILE)))

@@ -237,7 +237,7 @@ class InspectConfig:
     budget: Any = MISSING
     windows: TextWindowSection = field(default_factory=TextWindowSection)
     refrag: RefragSection = field(default_factory=RefragSection)
-    seed: int = MISSING
+    seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 
 

@@ -37,7 +37,7 @@ def train(config: DictConfig) -> None:
 
     keep_large_blocks()
     console = Console(highlight=False)
-    folder = None
+    folder, quiet = None, not config.verbose
     if config.resume is not None:
         folder, config = resumed_run(config.resume)
         tables = finished_tables(folder)
@@ -48,7 +48,7 @@ def train(config: DictConfig) -> None:
             console.print(f"\nrun: {shown(folder)} is finished", soft_wrap=True, markup=False)
             return
         hold(folder)
-    quiet_if_asked = Console(highlight=False, quiet=not config.verbose)
+    quiet_if_asked = Console(highlight=False, quiet=quiet or not config.verbose)
     with quiet_if_asked.status("loading model and corpus"):
         run = prepare(config, folder)
     go_on = f"python -m refrag_rl.train {shlex.quote(f'resume={shown(run.folder)}')}"

@@ -179,6 +179,10 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     """
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
+    if config.start_from is not None and not learns:
+        raise UserError(
+            f"start_from={config.start_from}: agent {agent.name} learns nothing; leave it out"
+        )
     folder = resumed or choose_run_folder(config, agent.name)
     own = {"check_own": agent.check_progress} if isinstance(agent, LearningAgent) else {}
     checkpoint = training_checkpoint(folder / CHECKPOINT_FOLDER, config.keep, **own)

@@ -50,12 +50,12 @@ def main(output: Path) -> None:
     )
     for axis, domain in zip(axes[0], domains, strict=True):
         of_domain = sorted((c for c in cells if c["domain"] == domain), key=lambda c: c["rate"])
-        names = list(dict.fromkeys(n for c in of_domain for n in lines_of(c, found["best_agent"])))
+        names = list(dict.fromkeys(n for c in of_domain for n in lines_of(c, found["chosen"])))
         for number, name in enumerate(names):
             points = [
-                (cell["rate"], lines_of(cell, found["best_agent"])[name])
+                (cell["rate"], lines_of(cell, found["chosen"])[name])
                 for cell in of_domain
-                if name in lines_of(cell, found["best_agent"])
+                if name in lines_of(cell, found["chosen"])
             ]
             means = [line[0] for _, line in points]
             below = [line[0] - (line[0] if line[1] is None else line[1]) for _, line in points]

@@ -50,6 +50,7 @@ def main() -> None:
     results, curves = (read(options.folder / f"{n}.json", {}) for n in ("results", "curves"))
     makers: dict[str, Callable[[], str]] = {
         "cells": lambda: tables.cells_table(results),
+        "validation": lambda: tables.validation_table(results),
         "overall": lambda: tables.overall_table(results),
         "levels": lambda: tables.levels_table(results),
         "inputs": lambda: tables.inputs_table(results),

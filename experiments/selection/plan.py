@@ -13,6 +13,8 @@ SIZES = (
     "long-rewards",
     "passages-rewards",
     "replay-rewards",
+    "rloo-replay-rewards",
+    "choosing-count",
     "count",
     "input-count",
     "oracle-count",
@@ -30,9 +32,9 @@ SIZES = (
 )
 BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
-HEURISTICS, REFERENCES, DOMAINS_VALIDATED = 9, 4, 2
-COMPARED = 3
-"""Policies in every cell, of as many seeds each: ``long``, ``replay`` and ``passages``."""
+HEURISTICS, DOMAINS_VALIDATED, DOMAINS_TRAINED_ON = 9, 2, 3
+COMPARED = 4
+"""Policies in every cell, of as many seeds each: those that ``run.sh`` names in ``evaluated``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
@@ -54,25 +56,30 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     long_points = sizes.long_rewards // sizes.long_eval_every
     a_long_training = sizes.long_rewards + validation * (long_points + HEURISTICS)
     a_selector = sizes.count * len(BUDGETS)
-    references = sizes.count * REFERENCES
     an_input = sizes.input_count * len(BUDGETS)
-    few_references = sizes.input_count * REFERENCES
     variants = sizes.inputs + 1  # and the studied agent as it is
     runs = variants * sizes.input_seeds
     budget_runs = len(BUDGETS) * sizes.input_seeds
     return {
         "train": sizes.agents * sizes.seeds * a_training,
         "train_compared": sizes.long_seeds
-        * (a_long_training + sizes.passages_rewards + sizes.replay_rewards),
-        "evaluate": sizes.cells
-        * ((HEURISTICS + COMPARED * sizes.long_seeds) * a_selector + (1 + COMPARED) * references),
+        * (
+            a_long_training
+            + sizes.passages_rewards
+            + sizes.replay_rewards
+            + sizes.rloo_replay_rewards
+        ),
+        "validate": DOMAINS_TRAINED_ON
+        * sizes.choosing_count
+        * len(BUDGETS)
+        * COMPARED
+        * sizes.long_seeds,
+        "evaluate": sizes.cells * (HEURISTICS + COMPARED * sizes.long_seeds) * a_selector,
         "oracle": sizes.cells
         * sizes.oracle_count
         * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),
-        "inputs": runs * a_training
-        + sizes.input_cells * (runs * an_input + variants * few_references),
-        "budgets": budget_runs * a_training
-        + sizes.input_cells * (budget_runs * sizes.input_count + len(BUDGETS) * few_references),
+        "inputs": runs * a_training + sizes.input_cells * runs * an_input,
+        "budgets": budget_runs * a_training + sizes.input_cells * budget_runs * sizes.input_count,
     }
 
 

@@ -1,15 +1,18 @@
 """The statistics of all cells: from the scores of single windows to ``results.json``.
 
-    python experiments/selection/results.py CELLS results.json --agents NAME...
+    python experiments/selection/results.py CELLS VALIDATION results.json --agents NAME...
 
 1. A cell (domain, kind of windows, rate) has room where the oracle's split-half correction is below
    the best heuristic of the cell with its interval below 0, on the windows that it searched.
 2. Of each policy: interquartile mean over training seeds, with intervals over seeds and documents,
    of its log-perplexity and of its paired difference to every heuristic; p-values of the latter,
    adjusted by Holm's method over all heuristics and all cells with room.
-3. The best learned agent is the one that is furthest below the best heuristics of the cells on
-   average: one for all cells.
+3. The chosen agent, one for all cells, is the one of the lowest mean log-perplexity on validation
+   windows (VALIDATION/NAME.parquet): the cells play no part in it.
 4. Share of the gap between random and oracle that is closed: ratio of means over the same windows.
+5. Variants are compared with each other by the difference of their interquartile means, the seeds
+   of both resampled.
+6. Documents are resampled, or windows in cells of few documents: ``resampled`` says which.
 """
 
 from __future__ import annotations
@@ -20,11 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scores import Cell, Scores, read_cells
 
 from refrag_rl.evaluation.multiplicity import holm
-from refrag_rl.evaluation.statistics import Interval, bootstrap_mean, bootstrap_ratio
-from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_p_value
+from refrag_rl.evaluation.statistics import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_ratio,
+    resampling_unit,
+)
+from refrag_rl.evaluation.training_seeds import (
+    interquartile_difference,
+    interquartile_mean,
+    interquartile_p_value,
+)
 
 INPUTS_OF_PAPER = "inputs_embeddings"
 RAW, CORRECTED = "oracle", "oracle_split_half"
@@ -50,6 +63,7 @@ def measure(cell: Cell, agents: list[str]) -> dict[str, Any]:
         "rate": cell.rate,
         "count": len(cell.windows),
         "documents": len(set(cell.documents)),
+        "resampled": resampling_unit(cell.documents),
         "best_heuristic": cell.best,
         "heuristics": {
             name: ends(bootstrap_mean(scores, cell.documents, resamples=RESAMPLES))
@@ -63,6 +77,7 @@ def measure(cell: Cell, agents: list[str]) -> dict[str, Any]:
     if cell.bounds:
         documents = [cell.documents[place] for place in cell.searched]
         row["oracle_count"] = len(documents)
+        row["oracle_resampled"] = resampling_unit(documents)
         row["oracle"] = {
             name: ends(bootstrap_mean(cell.bounds[name], documents, resamples=RESAMPLES))
             for name in (RAW, CORRECTED)
@@ -116,18 +131,33 @@ def adjust(rows: list[dict[str, Any]]) -> None:
             test["p_holm"] = float(value)
 
 
-def best_agent(cells: list[Cell], agents: list[str]) -> str | None:
-    """Return the agent of the lowest mean over the cells; those not in all cells are left out.
+def validated(folder: Path, agents: list[str]) -> dict[str, list[float | None] | None]:
+    """Return the interquartile means of agents on the validation windows, lowest first.
 
-    Each agent's mean is that of its difference to the cell's best heuristic on the same windows.
+    Agents that were not measured there are left out.
+
+    Raises:
+        ValueError: They were measured on different windows.
     """
-
-    def distance(name: str) -> float:
-        scores = [(cell.policies[name], cell.heuristics[cell.best]) for cell in cells]
-        return float(np.mean([(own - best[: own.shape[1]]).mean() for own, best in scores]))
-
-    everywhere = [name for name in agents if all(name in cell.policies for cell in cells)]
-    return min(everywhere, key=distance, default=None)
+    frames = {
+        name: pd.read_parquet(folder / f"{name}.parquet")
+        for name in agents
+        if (folder / f"{name}.parquet").exists()
+    }
+    found: list[tuple[float, str, list[float | None] | None]] = []
+    windows: list[str] | None = None
+    for name, frame in frames.items():
+        of_seeds = [part for _, part in frame.groupby("selector", sort=False)]
+        for part in of_seeds:
+            own = (part.window + " " + part.budget.astype(str)).tolist()
+            if windows is not None and own != windows:
+                raise ValueError(f"{name} was measured on other validation windows")
+            windows = own
+        scores = np.stack([part.log_perplexity.to_numpy() for part in of_seeds])
+        documents = of_seeds[0].document.tolist()
+        level = interquartile_mean(scores, documents, resamples=RESAMPLES)
+        found.append((level.mean, name, ends(level)))
+    return {name: level for _, name, level in sorted(found)}
 
 
 def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -139,8 +169,12 @@ def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, An
                 continue
             of_name, of_other = cell.policies[name], cell.policies[other]
             count = min(of_name.shape[1], of_other.shape[1])
-            difference = of_name[:, :count] - of_other[:, :count].mean(axis=0)
-            interval = interquartile_mean(difference, cell.documents[:count], resamples=RESAMPLES)
+            interval = interquartile_difference(
+                of_name[:, :count],
+                of_other[:, :count],
+                cell.documents[:count],
+                resamples=RESAMPLES,
+            )
             rows.append(
                 {
                     "domain": cell.domain,
@@ -179,6 +213,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cells", type=Path)
+    parser.add_argument("validation", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--agents", nargs="+", required=True, help="that compete in every cell")
     parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
@@ -194,8 +229,10 @@ def main() -> None:
         for name in [*inputs, options.studied]
         if name != INPUTS_OF_PAPER and inputs
     ]
+    on_validation = validated(options.validation, options.agents)
     found = {
-        "best_agent": best_agent(cells, options.agents),
+        "chosen": next(iter(on_validation), None),
+        "validation": on_validation,
         "cells": rows,
         "inputs": [
             {name: value for name, value in row.items() if name != "rate"}

@@ -3,7 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_compared evaluate oracle inputs budgets table13 results.
+# Steps: plan corpus train train_compared validate evaluate oracle inputs budgets table13 results.
 # `plan` prints the cost of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -41,7 +41,9 @@ agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
-evaluated=${EVALUATED:-passages replay long} # compared in every cell: these, or agents
+evaluated=${EVALUATED:-replay rloo_replay passages long} # compared in every cell: these, or agents
+choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
+chosen=${CHOSEN:-rloo_replay}            # by `validate`; Table 13 has it
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -140,9 +142,6 @@ compare() { # folder, domain, kind, windows, further arguments
 compare_part() { # folder, domain, kind, further arguments
   local folder=$1 domain=$2 kind=$3
   shift 3
-  local scores=$output/scores/$domain/$kind/${folder##*/}.parquet
-  if test -s "$scores"; then return; fi
-  rm -rf "$folder" # of a comparison that was stopped
   local corpus=(corpus=docs corpus.split=test) windows
   test "$domain" = docs ||
     corpus=(corpus=files "corpus.path=$data/$domain/validation.jsonl.gz" corpus.split=all)
@@ -153,11 +152,30 @@ compare_part() { # folder, domain, kind, further arguments
     recall) windows=(windows=recall) ;;
     *) echo "there is no kind $kind" >&2; exit 2 ;;
   esac
-  "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
-    refrag.dtype="$dtype" report.windows=0 references=false seed=0 "rates=[$rates]" \
+  score "$folder" "$output/scores/$domain/$kind/${folder##*/}.parquet" \
     "${corpus[@]}" "${windows[@]}" "$@"
+}
+
+score() { # folder, file of scores that is kept, further arguments
+  local folder=$1 scores=$2
+  shift 2
+  if test -s "$scores"; then return; fi
+  rm -rf "$folder" # of a comparison that was stopped
+  "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
+    refrag.dtype="$dtype" report.windows=0 references=false seed=0 "rates=[$rates]" "$@"
   mkdir -p "${scores%/*}"
-  cp "$folder/window_scores.parquet" "$scores"
+  cp "$folder/window_scores.parquet" "$scores.new"
+  mv "$scores.new" "$scores"
+}
+
+validate() { # by which of those compared one is chosen: windows of all kinds, none of the cells
+  local name
+  corpus
+  for name in $evaluated; do
+    score "$runs/validation/$name" "$output/validation/$name.parquet" windows=mixed corpus=files \
+      "corpus.path=$runs/train.jsonl.gz" corpus.split=validation "count=$choosing_count" \
+      "selectors=$(folders "$name" "$(seeds_of "$name")")"
+  done
 }
 
 seeds_of() { # name of a training
@@ -240,14 +258,15 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $long_seeds; do policies+=("$runs/train/replay-$seed"); done
+  for seed in $long_seeds; do policies+=("$runs/train/$chosen-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$table13_count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
 }
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
-  "$python" $here/results.py "$output/scores" "$output/results.json" --agents $evaluated --studied "$studied"
+  "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
+    --agents $evaluated --studied "$studied"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
@@ -260,6 +279,7 @@ plan() {
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
     --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
     --passages-rewards "$passages_rewards" --replay-rewards "$replay_rewards" \
+    --rloo-replay-rewards "$rloo_replay_rewards" --choosing-count "$choosing_count" \
     --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
@@ -270,6 +290,7 @@ all() {
   plan
   train
   train_compared
+  validate
   evaluate
   oracle
   inputs

@@ -68,9 +68,18 @@ def ship(
         "command": command_of(metadata, data),
     }
     save_policy(StoredPolicy(stored.policy, stored.agent, training, stored.refrag), folder)
-    text = card(name, model, stored, metadata, figures, data)
+    text = card(name, model, stored, runs_of(run), figures, data)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder
+
+
+def runs_of(run: Path) -> list[dict[str, Any]]:
+    """Return the metadata of a training, behind that of the run it started from, if any."""
+    metadata = json.loads((run / METADATA_FILE).read_text(encoding="utf-8"))
+    given = dict(each.split("=", 1) for each in metadata.get("arguments", []) if "=" in each)
+    start = given.get("agent.warm_start")
+    is_run = start is not None and (Path(start) / METADATA_FILE).is_file()
+    return [*(runs_of(Path(start)) if is_run else []), metadata]
 
 
 def command_of(metadata: dict[str, Any], data: str | None) -> str:
@@ -78,8 +87,8 @@ def command_of(metadata: dict[str, Any], data: str | None) -> str:
 
     Of a key that was given twice, the last value counts.
     """
-    given = dict(argument.split("=", 1) for argument in metadata.get("arguments", []))
-    arguments = [f"{key}={value}" for key, value in given.items() if key != "output"]
+    given = {argument.partition("=")[0]: argument for argument in metadata.get("arguments", [])}
+    arguments = [argument for key, argument in given.items() if key != "output"]
     command = shlex.join(["python", "-m", "refrag_rl.train", *arguments])
     return command.replace(data.rstrip("/"), "DATA") if data else command
 
@@ -110,12 +119,14 @@ def card(
     name: str,
     model: str,
     stored: StoredPolicy,
-    metadata: dict[str, Any],
+    runs: list[dict[str, Any]],
     figures: list[list[str]],
     data: str | None,
 ) -> str:
-    """Return the card's Markdown."""
+    """Return the card's Markdown; ``runs`` are the metadata of its trainings, as ``runs_of``."""
     config = stored.policy.config
+    commands = [command_of(each, data) for each in runs]
+    metadata = runs[-1]
     reads = ", ".join(config.features) or "no features"
     of = f"chunk embeddings of the {config.chunk_embeddings}"
     embeddings = of if config.reads_embeddings else "no chunk embeddings"
@@ -134,7 +145,7 @@ def card(
         "  `experiments/selection/corpus.py` chooses it",
         "",
         "```",
-        command_of(metadata, data),
+        *commands,
         "```",
         "",
     ]

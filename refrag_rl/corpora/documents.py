@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -26,6 +27,25 @@ class Document:
     id: str
     domain: str
     text: str
+
+
+class DistinctNames:
+    """Tells documents of one name apart: the second of ``a`` becomes ``a#2``."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self._given: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """Return a name that was not given before, by the order in which they are asked for."""
+        self._seen[name] += 1
+        number = self._seen[name]
+        apart = name if number == 1 else f"{name}#{number}"
+        while apart in self._given:
+            self._seen[name] += 1
+            apart = f"{name}#{self._seen[name]}"
+        self._given.add(apart)
+        return apart
 
 
 def split_of(document_id: str) -> Split:

@@ -7,13 +7,12 @@ import gzip
 import json
 import os
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.documents import DistinctNames, Document
 from refrag_rl.errors import UserError
 
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
@@ -53,16 +52,15 @@ def load(
     require_text("id_field", id_field)
     if domain is not None:
         require_text("domain", domain)
-    seen: Counter[str] = Counter()
+    names = DistinctNames()
+    found = False
     for file in _expand(path):
         name = _name(file).split(".")[0]
         for row_id, row_domain, text in _rows(file, text_field, id_field):
             if text.strip():
-                seen[row_id] += 1
-                number = seen[row_id]
-                name_apart = row_id if number == 1 else f"{row_id}#{number}"
-                yield Document(name_apart, domain or row_domain or name, text)
-    if not seen:
+                found = True
+                yield Document(names.of(row_id), domain or row_domain or name, text)
+    if not found:
         raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
 
 

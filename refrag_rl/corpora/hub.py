@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.documents import DistinctNames, Document
 from refrag_rl.corpora.files import require_text
 from refrag_rl.errors import UserError
 
@@ -30,20 +31,26 @@ def load(
         revision: Commit, tag or branch on the hub.
         dataset_split: Split of the data set; ours is made from the documents' ids.
         text_field: Field that holds the text.
-        id_field: Field that names the document; where there is none, its place is its name.
+        id_field: Field that names the document; where it holds nothing, its place is its name.
         domain: Domain of all documents. Default: the last part of ``name``.
         streaming: Read while downloading, instead of downloading all of it first.
         limit: Rows to read, at most.
 
     Yields:
-        Documents in the order of the data set; empty texts are left out.
+        Documents in the order of the data set; empty texts are left out. Where ids repeat, later
+        documents get a number behind theirs, as ``a#2``.
 
     Raises:
         UserError: The data set cannot be loaded, or has no such field.
     """
     for key, value in (("name", name), ("text_field", text_field), ("id_field", id_field)):
         require_text(key, value)
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    for key, optional in (("config", config), ("revision", revision), ("domain", domain)):
+        if optional is not None:
+            require_text(key, optional)
+    if not isinstance(streaming, bool):
+        raise UserError(f"corpus.streaming={streaming!r}: give true or false.")
+    if limit is not None and (type(limit) is not int or limit < 1):
         raise UserError(f"corpus.limit={limit!r}: give 1 or more (rows), or null for all.")
     import datasets
 
@@ -64,15 +71,20 @@ def load(
             f"corpus.name={name}: there is no field {text_field!r}. "
             f"Fields: {', '.join(columns[:20])}. Choose one with corpus.text_field=..."
         )
-    short = domain or name.rstrip("/").rsplit("/", 1)[-1]
+    # However a folder is written, its documents keep their names, and with them their splits.
+    is_folder = os.path.isdir(name)
+    short = os.path.basename(os.path.realpath(name) if is_folder else name)
+    collection = short if is_folder else name
+    names = DistinctNames()
     found = False
     for number, row in enumerate(rows):
         if limit is not None and number >= limit:
             break
         text = row[text_field]
         if isinstance(text, str) and text.strip():
-            row_id = str(row[id_field]) if id_field in columns else str(number)
+            row_id = row[id_field] if id_field in columns else None
+            own = str(number if row_id is None else row_id)
             found = True
-            yield Document(f"{name}/{row_id}", short, text)
+            yield Document(names.of(f"{collection}/{own}"), domain or short, text)
     if not found:
         raise UserError(f"corpus.name={name}: no row has text in the field {text_field!r}.")

@@ -48,6 +48,12 @@ class MixedWindows:
         seed: int = 0,
         with_texts: bool = True,
     ) -> None:
+        whole = isinstance(context_length, int) and not isinstance(context_length, bool)
+        if not whole or context_length < 1:
+            raise UserError(f"windows.context_length={context_length!r}: give a whole number.")
+        listed = isinstance(parts, Sequence) and not isinstance(parts, str)
+        if not listed or not all(isinstance(part, Mapping) for part in parts):
+            raise UserError(f"windows.parts={parts!r}: give kinds, as in [{{kind: recall}}]")
         if not parts:
             raise UserError("windows.parts is empty; give kinds, as in [{kind: recall}]")
         self.chunk_size = chunk_size
@@ -76,7 +82,7 @@ class MixedWindows:
 
 def _part(options: dict[str, Any], corpus: TokenizedCorpus, shared: dict[str, Any]) -> WindowSource:
     kind = options.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"windows.parts: kind={kind}: choose one of {', '.join(KINDS)}")
     taken = [name for name in shared if name in options]
     if taken:

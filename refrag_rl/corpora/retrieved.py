@@ -15,6 +15,9 @@ from refrag_rl.errors import UserError
 Retriever = Literal["strong", "weak"]
 Order = Literal["shuffled", "ranked"]
 
+POOL = 200
+"""Candidates of the weak retriever, as in the paper's section 5."""
+
 
 class RetrievedWindows:
     """The context is passages that BM25 finds for the prompt in the same split of the corpus.
@@ -55,7 +58,7 @@ class RetrievedWindows:
         output_length: int = 128,
         prompt_position: PromptPosition = "after",
         retriever: Retriever = "strong",
-        pool: int = 200,
+        pool: int = POOL,
         order: Order = "shuffled",
         count: int = 1000,
         seed: int = 0,
@@ -112,9 +115,11 @@ class RetrievedWindows:
         output_start = span.start + self._prompt_length
         prompt = Span(span.document, span.start, output_start)
         chosen = self._choose(prompt, span, rng)
+        pool = "" if self._retriever == "strong" or self._pool == POOL else str(self._pool)
         return assemble(
             key=f"retrieved/{self._seed}/{index}/{span.document.id}/{span.start}-{output_start}"
-            f"-{span.stop}/{self._retriever}-{self._order}/{self.num_chunks}x{self.chunk_size}"
+            f"-{span.stop}/{self._retriever}{pool}-{self._order}"
+            f"/{self.num_chunks}x{self.chunk_size}"
             f"/{self._passages}",
             passages=[passage for passage, _ in chosen],
             prompt=prompt,

@@ -13,6 +13,9 @@ from refrag_rl.corpora.tokenized import TokenizedCorpus, TokenizedDocument
 from refrag_rl.corpora.windows import PromptPosition, Window
 from refrag_rl.errors import UserError
 
+LONGEST = 2**40
+"""Tokens of a part of a window, at most; sums of them are whole numbers that NumPy holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -84,6 +87,8 @@ def check_geometry(
     for name, value in lengths.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise UserError(f"windows.{name}={value!r}: give a whole number (tokens).")
+        if value > LONGEST:
+            raise UserError(f"windows.{name}={value}: give at most {LONGEST} (tokens).")
     if context_length < chunk_size or context_length % chunk_size:
         raise UserError(
             f"windows.context_length={context_length}: it must be a multiple of the chunk size "
@@ -128,7 +133,7 @@ def assemble(
     """Put a window together from its parts.
 
     Args:
-        key: ``Window.key``.
+        key: ``Window.key``, but for the place of the prompt, which is added to it.
         passages: Spans of the context in order, each a multiple of ``chunk_size`` long.
         prompt: The prompt, possibly empty.
         output: The output; the window takes its document and domain.
@@ -159,7 +164,7 @@ def assemble(
                 planted[chunk] = start < copied.stop and copied.start < stop
             chunk += 1
     return Window(
-        key=key,
+        key=key if prompt_position == "after" else f"{key}/{prompt_position}",
         context_ids=context_ids,
         chunk_mask=passage_of_chunk >= 0,
         prompt_ids=prompt.ids(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ class Window:
     Padding chunks (where ``chunk_mask`` is false) stand after the others.
 
     Attributes:
-        key: Names the window: equal keys mean equal windows.
+        key: Names the window: equal keys mean equal windows, of one corpus and chunk size.
         context_ids: (L, k) int64, decoder token ids; zeros in padding chunks.
         chunk_mask: (L,) bool, true for the chunks that hold text.
         prompt_ids: (q,) int64, may be empty.
@@ -34,11 +34,9 @@ class Window:
         passage: (L,) int64, index of the passage that a chunk belongs to, in the order of the
             context; -1 in padding chunks. A contiguous context is one passage.
         passage_scores: (L,) float32, retrieval score of the chunk's passage; zeros where nothing
-        was
-            retrieved.
+            was retrieved.
         planted: (L,) bool, the chunks that the output continues from or copies (``recall``
-        windows);
-            all false for the other kinds.
+            windows); all false for the other kinds.
     """
 
     key: str
@@ -69,10 +67,6 @@ class Window:
     def context_tokens(self) -> NDArray[np.int64]:
         """Return the tokens of the context in order, padding left out, (s,)."""
         return self.context_ids[self.chunk_mask].reshape(-1)
-
-    def renamed(self, key: str) -> Window:
-        """Return the same window under another key."""
-        return replace(self, key=key)
 
 
 class WindowSource(Protocol):

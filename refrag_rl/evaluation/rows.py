@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.gap import NO_SHARES, gap_shares
 from refrag_rl.evaluation.interfaces import Column, Row
 from refrag_rl.evaluation.multiplicity import adjust_p_values
@@ -58,6 +59,9 @@ class Rows:
         columns: Budgets that are compared.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
+
+    Raises:
+        UserError: One domain of several has the name of all of them.
     """
 
     def __init__(
@@ -74,6 +78,11 @@ class Rows:
         self._bootstrap = {"seed": seed, "resamples": resamples}
         self._document_ids = np.array([window.document_id for window in windows])
         self._domains = np.array([window.domain for window in windows])
+        if ALL_DOMAINS in self._domains and (self._domains != ALL_DOMAINS).any():
+            raise UserError(
+                f"the name {ALL_DOMAINS} of a domain is that of all domains together; "
+                "rename the file or the rows' domain"
+            )
 
     def of(
         self,

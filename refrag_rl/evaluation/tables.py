@@ -146,10 +146,6 @@ def gap_figures(row: Row) -> list[str]:
     return [_share(*raw), _share(*corrected)]
 
 
-def _gap_cells(row: Row) -> list[str]:
-    return [printable(row["selector"]), *gap_figures(row)]
-
-
 def _share(level: float | None, low: float | None, high: float | None) -> str:
     if level is None:
         return ""

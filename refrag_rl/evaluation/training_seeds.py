@@ -1,11 +1,14 @@
 """Several training seeds of one agent: what to say of the agent and not of one lucky seed.
 
 1. The interquartile mean over the seeds is the level: the mean of the middle half, which one failed
-   or lucky seed does not move (Agarwal et al. 2021, arXiv 2108.13264, section 4.3).
+   or lucky seed of four or more does not move (Agarwal et al. 2021, arXiv 2108.13264, section 4.3);
+   of fewer it is the mean of all.
 2. Its interval resamples both, seeds and documents: the same windows are scored under every seed,
    so the two are crossed, and each is drawn independently of the other (the pigeonhole bootstrap,
-   Owen 2007, arXiv 0712.1111; it errs on the wide side).
-3. The probability of improvement says how often a run of one agent beats a run of another (the
+   Owen 2007, arXiv 0712.1111). It errs on the wide side where documents matter most, and few seeds
+   that differ much make it too narrow: 5 of them hold the true level in about 0.89 of 0.95.
+3. Of two agents both sets of seeds are resampled, each for itself, and the documents they share.
+4. The probability of improvement says how often a run of one agent beats a run of another (the
    paper's section 4.3), its interval from runs resampled within each cell (the paper's stratified
    bootstrap).
 """
@@ -58,11 +61,44 @@ def interquartile_mean(
         ValueError: ``values`` is empty, not finite, or does not fit ``document_ids``.
     """
     array = _checked(values, document_ids)
-    level = float(trim_mean(array.mean(axis=1), TRIMMED))
-    resampled = _resampled_levels(array, document_ids, seed, resamples)
+    resampled = _resampled_levels([array], document_ids, seed, resamples)
     if resampled is None:
-        return Interval(level, None, None)
-    return percentile_interval(level, resampled, confidence)
+        return Interval(_level(array), None, None)
+    return percentile_interval(_level(array), resampled[0], confidence)
+
+
+def interquartile_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    document_ids: Sequence[str],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> Interval:
+    """Return how much one agent's interquartile mean is above another's, on the same windows.
+
+    Args:
+        first: (S, N) of each training seed on each window; finite.
+        second: (R, N) of the other agent's seeds.
+        document_ids: (N,) document of each window.
+        seed: Of the resampling; the same seed gives the same interval.
+        confidence: Share of the distribution inside the interval.
+        resamples: How many resamples are drawn.
+
+    Returns:
+        The difference and its percentile interval over both agents' seeds and the documents;
+        without ends where there is one seed of an agent or one document only.
+
+    Raises:
+        ValueError: An array is empty, not finite, or does not fit ``document_ids``.
+    """
+    arrays = [_checked(values, document_ids) for values in (first, second)]
+    difference = _level(arrays[0]) - _level(arrays[1])
+    resampled = _resampled_levels(arrays, document_ids, seed, resamples)
+    if resampled is None:
+        return Interval(difference, None, None)
+    return percentile_interval(difference, resampled[0] - resampled[1], confidence)
 
 
 def interquartile_p_value(
@@ -75,8 +111,12 @@ def interquartile_p_value(
     claim is made of several cells. ``None`` where nothing can be resampled.
     """
     array = _checked(values, document_ids)
-    resampled = _resampled_levels(array, document_ids, seed, resamples)
-    return None if resampled is None else p_value_of(resampled)
+    resampled = _resampled_levels([array], document_ids, seed, resamples)
+    return None if resampled is None else p_value_of(resampled[0])
+
+
+def _level(values: NDArray[np.float64]) -> float:
+    return float(trim_mean(values.mean(axis=1), TRIMMED))
 
 
 def _checked(values: ArrayLike, document_ids: Sequence[str]) -> NDArray[np.float64]:
@@ -89,23 +129,32 @@ def _checked(values: ArrayLike, document_ids: Sequence[str]) -> NDArray[np.float
 
 
 def _resampled_levels(
-    values: NDArray[np.float64], document_ids: Sequence[str], seed: int, resamples: int
+    agents: Sequence[NDArray[np.float64]],
+    document_ids: Sequence[str],
+    seed: int,
+    resamples: int,
 ) -> NDArray[np.float64] | None:
-    """Return interquartile means of resampled seeds and documents, (R,); None of a single one."""
-    units = [sums_by_unit(row, document_ids) for row in values]
-    sums, counts = np.stack([of_row for of_row, _ in units]), units[0][1]
-    seeds, documents = sums.shape
-    if min(seeds, documents) == 1:
+    """Return interquartile means of resampled seeds and documents, (A, R) of A agents.
+
+    Each agent's seeds are drawn for themselves, the documents are the same for all. None where
+    there is one seed of an agent, or one document.
+    """
+    units = [[sums_by_unit(row, document_ids) for row in values] for values in agents]
+    sums = [np.stack([of_row for of_row, _ in of_agent]) for of_agent in units]
+    counts = units[0][0][1]
+    documents = len(counts)
+    if min(documents, *(len(of_agent) for of_agent in sums)) == 1:
         return None
     rng = np.random.default_rng(seed)
-    levels: list[NDArray[np.float64]] = []
+    levels: list[list[NDArray[np.float64]]] = [[] for _ in agents]
     for start in range(0, resamples, BLOCK):
         size = min(BLOCK, resamples - start)
         weights = rng.multinomial(documents, np.full(documents, 1 / documents), size=size)
-        means = (weights @ sums.T) / (weights @ counts)[:, None]
-        drawn = rng.integers(seeds, size=(size, seeds))
-        levels.append(trim_mean(np.take_along_axis(means, drawn, axis=1), TRIMMED, axis=1))
-    return np.concatenate(levels)
+        for of_agent, found in zip(sums, levels, strict=True):
+            means = (weights @ of_agent.T) / (weights @ counts)[:, None]
+            drawn = rng.integers(len(of_agent), size=(size, len(of_agent)))
+            found.append(trim_mean(np.take_along_axis(means, drawn, axis=1), TRIMMED, axis=1))
+    return np.stack([np.concatenate(found) for found in levels])
 
 
 def probability_of_improvement(

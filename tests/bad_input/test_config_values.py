@@ -235,6 +235,12 @@ selectors=[[recency]]
 selectors=recency
 selectors=['[red]bold[/red]']
 windows.output_length=480
+windows.output_length=9223372036854775807
+windows=mixed windows.parts=5
+windows=mixed windows.parts=[null]
+windows=mixed windows.parts=[{kind:[recall]}]
+windows=mixed windows.context_length=abc
+windows=mixed windows.context_length=null
 corpus.split=none
 output=''/dev/null
 """.strip().splitlines()

@@ -64,6 +64,7 @@ def test_a_text_on_terminal_and_page(
     ("content", "given", "said"),
     [
         (b"short", [], ["has", "tokens", "88 are needed"]),
+        (b"short", ["seed=-1"], ["seed=-1"]),
         (None, [], ["no such file"]),
         (b"\xff\xfe\x00\x80 binary", [], ["UTF-8"]),
         (b"zero \0 byte " * 100, [], ["zero byte"]),

@@ -98,6 +98,19 @@ def test_a_run_that_was_stopped_in_its_comparison_and_one_that_is_finished(
     assert finished.code == 0, finished.err
     assert "recency" in finished.out and "is finished" in finished.out
     assert (folder / "comparison.json").stat().st_mtime_ns == before
+    # The page comes after all else: a run that was stopped before it is not finished.
+    (folder / "report.html").unlink()
+    assert in_process("train", "resume=run", "-q").code == 0
+    assert (folder / "report.html").exists()
+
+
+def test_a_heuristic_starts_from_no_policy(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    outcome = in_process("train", "agent=recency", *tiny, "start_from=nowhere", "output=run")
+    assert outcome.code == 2
+    assert "start_from=nowhere: agent recency learns nothing" in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

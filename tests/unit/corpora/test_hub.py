@@ -44,3 +44,25 @@ def test_missing_data_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="cannot be loaded"):
         list(hub.load(str(tmp_path / "nothing")))
+
+
+def test_rows_without_a_name_or_of_one_name_are_told_apart(dataset: str) -> None:
+    rows = [{"name": name, "text": "text"} for name in (None, None, "a", "a", "a#2")]
+    (Path(dataset) / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    ids = [document.id for document in hub.load(dataset, id_field="name")]
+    assert [name.partition("/")[2] for name in ids] == ["0", "1", "a", "a#2", "a#2#2"]
+
+
+def test_a_folder_s_documents_keep_their_names_however_it_is_written(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(dataset).parent)
+    ways = (dataset, "stories", "./stories/", f"{dataset}/")
+    found = [[document.id for document in hub.load(way, id_field="name")] for way in ways]
+    assert all(ids == found[0] for ids in found)
+
+
+@pytest.mark.parametrize("keys", [{"domain": 3}, {"streaming": "yes"}, {"limit": True}])
+def test_wrong_types_are_said(dataset: str, keys: dict) -> None:
+    with pytest.raises(UserError, match=f"corpus.{next(iter(keys))}"):
+        list(hub.load(dataset, **keys))

@@ -56,6 +56,21 @@ def test_keys_name_windows(kind: str, corpus: TokenizedCorpus) -> None:
     assert len(by_key) > 30
 
 
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        *((kind, {}, {"prompt_position": "before"}) for kind in KINDS),
+        ("retrieved", {"retriever": "weak", "pool": 20}, {"retriever": "weak", "pool": 60}),
+        ("retrieved", {"retriever": "weak"}, {"retriever": "strong"}),
+    ],
+)
+def test_windows_of_other_options_have_other_keys(
+    kind, one, other, corpus: TokenizedCorpus
+) -> None:
+    first, second = (make(kind, corpus, **options) for options in (one, other))
+    assert all(first[index].key != second[index].key for index in range(10))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_belong_to_their_tokens(kind: str, corpus: TokenizedCorpus) -> None:
     for index in range(10):
@@ -190,6 +205,9 @@ def test_mixed_windows_are_those_of_their_parts_in_turn(corpus: TokenizedCorpus)
         ([{"kind": "book"}], "kind=book"),
         ([{"kind": "recall", "seed": 1}], "leave it out"),
         ([{"kind": "recall", "pool": 1}], "pool"),
+        (5, "parts=5"),
+        ([None], "give kinds"),
+        ([{"kind": ["recall"]}], "choose one of"),
     ],
 )
 def test_wrong_parts_are_user_errors(
@@ -207,6 +225,7 @@ BAD = {
         {"prompt_length": -1},
         {"prompt_position": "middle"},
         {"context_length": 80_000},
+        {"output_length": 2**63},
     ],
     "recall": [{"passage_length": 24, "context_length": 96}, {"prompt_length": 0}],
     "retrieved": [

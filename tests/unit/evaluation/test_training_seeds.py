@@ -6,6 +6,7 @@ from scipy.stats import mannwhitneyu
 
 from refrag_rl.evaluation.statistics import Interval, bootstrap_mean
 from refrag_rl.evaluation.training_seeds import (
+    interquartile_difference,
     interquartile_mean,
     interquartile_p_value,
     probability_of_improvement,
@@ -124,3 +125,24 @@ def test_clear_wins_leave_no_doubt_and_even_runs_leave_much() -> None:
 def test_runs_in_other_cells_are_refused(first: tuple, second: tuple) -> None:
     with pytest.raises(ValueError, match="runs of shapes"):
         probability_of_improvement(np.zeros(first), np.zeros(second))
+
+
+def test_a_difference_of_agents_resamples_the_seeds_of_both() -> None:
+    rng = np.random.default_rng(9)
+    hits = 0
+    for trial in range(150):
+        windows = rng.normal(size=40)
+        first, second = (0.3 * rng.normal(size=(8, 1)) + windows for _ in range(2))
+        interval = interquartile_difference(first, second, IDS, seed=trial, resamples=300)
+        assert interval.low is not None
+        assert interval.high is not None
+        hits += interval.low <= 0 <= interval.high
+    assert hits / 150 >= 0.87
+
+
+def test_a_difference_of_agents_cancels_what_the_windows_share() -> None:
+    windows = np.random.default_rng(10).normal(size=40)
+    first, second = (np.tile(windows + shift, (3, 1)) for shift in (0.5, 0.0))
+    interval = interquartile_difference(first, second, IDS)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert interquartile_difference(first, second[:1], IDS).low is None

@@ -33,7 +33,7 @@ def script(monkeypatch):
 
 
 def write(folder: Path, selectors: dict[str, np.ndarray]) -> None:
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         {
             "selector": name,
@@ -48,6 +48,12 @@ def write(folder: Path, selectors: dict[str, np.ndarray]) -> None:
         for place, value in enumerate(values)
     ]
     pd.DataFrame(rows).to_parquet(folder.with_suffix(".parquet"))
+
+
+def validation(folder: Path, levels: dict[str, float]) -> None:
+    """Write scores of agents on validation windows, two seeds each."""
+    for name, level in levels.items():
+        write(folder / name, {f"{name}-{i}": np.full(COUNT, level + i / 10) for i in range(2)})
 
 
 @pytest.fixture
@@ -90,8 +96,19 @@ def test_room_leads_and_shares_of_cells(script, cells):
     assert without["policies"]["grpo"]["to_heuristics"]["successor"]["p_holm"] is None
 
 
+def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script, tmp_path):
+    validation(tmp_path / "validation", {"ahead": 2.0, "behind": 3.0})
+    found = script("results").validated(tmp_path / "validation", ["behind", "ahead", "absent"])
+    assert list(found) == ["ahead", "behind"]
+    assert found["ahead"][0] == pytest.approx(2.05)
+    frame = pd.read_parquet(tmp_path / "validation" / "ahead.parquet")
+    frame[frame.window != "w7"].to_parquet(tmp_path / "validation" / "ahead.parquet")
+    with pytest.raises(ValueError, match="other validation windows"):
+        script("results").validated(tmp_path / "validation", ["behind", "ahead"])
+
+
 def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, monkeypatch):
-    arguments = ["results.py", str(cells), str(tmp_path / "results.json")]
+    arguments = ["results.py", str(cells), str(tmp_path / "none"), str(tmp_path / "results.json")]
     monkeypatch.setattr("sys.argv", [*arguments, "--agents", "grpo", "--studied", "grpo"])
     script("results").main()
     found = json.loads((tmp_path / "results.json").read_text())
@@ -152,7 +169,9 @@ def test_later_windows_of_a_cell_stand_in_further_files(script, cells):
 def test_the_tables_hold_what_was_measured_and_say_what_was_not(
     script, cells, tmp_path, monkeypatch
 ):
-    arguments = ["results.py", str(cells), str(tmp_path / "results.json"), "--agents", "grpo"]
+    validation(tmp_path / "validation", {"grpo": 2.0})
+    files = [cells, tmp_path / "validation", tmp_path / "results.json"]
+    arguments = ["results.py", *map(str, files), "--agents", "grpo"]
     monkeypatch.setattr("sys.argv", arguments)
     script("results").main()
     script("figure3").main(tmp_path)
@@ -232,12 +251,17 @@ def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
     policy = PointerPolicy(PointerConfig(loaded.model.embedding_size, width=8))
     weights = fingerprint(loaded.model)
     PolicySelector(policy, "grpo", refrag=weights).save(run / "policy")
-    arguments = ["agent=grpo", "corpus.path=/here/books.txt", "output=there"]
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "metadata.json").write_text(json.dumps({"arguments": ["agent=ppo"]}))
+    arguments = ["agent=grpo", "corpus.path=/here/books.txt", "output=there", "~report"]
+    arguments.append(f"agent.warm_start={start}")
     metadata = {"seed": 3, "commit": "abc", "arguments": arguments}
     (run / "metadata.json").write_text(json.dumps(metadata))
     folder = ship(run, "default", str(tiny_checkpoint), data="/here/", assets=assets)
     card = (folder / "README.md").read_text()
-    assert "python -m refrag_rl.train agent=grpo corpus.path=DATA/books.txt\n" in card
+    assert "```\npython -m refrag_rl.train agent=ppo\n" in card
+    assert "python -m refrag_rl.train agent=grpo corpus.path=DATA/books.txt '~report'" in card
     assert weights in card
     assert "seed 3, commit abc" in card
     monkeypatch.setattr(shipped, "FOLDER", assets)
