@@ -1,13 +1,14 @@
 """How well policies predict gains of windows that they were not fitted to, without scoring a set.
 
-    python experiments/selection/cross_validation.py OUTPUT.json RUN... [--left-out windows domains]
-        [--policy NAME [KEY=VALUE...]]... [--most WINDOWS...] [--steps 600] [--batch 64] [--seeds 0]
+    python experiments/selection/cross_validation.py OUTPUT.json RUN... [--policy NAME KEY=VALUE...]
+        [--left-out documents domains] [--most SETS...] [--steps 600] [--batch 64] [--seeds 0]
 
 RUN are folders of ``agent=regression`` with ``agent.replay`` above 0: their last checkpoints hold
-the gains that they measured, some of each training window. A policy is fitted to those of three
-quarters of the windows and asked for the rest, four times in turn; with ``--left-out domains``, to
-those of all domains but one. ``--policy`` is one variant: the first run's ``agent.policy`` with
-some keys changed; ``--most`` limits the windows that it is fitted to, 0: all. Held-out documents
+the gains that they measured, some beside a set of each training window. A policy is fitted to those
+of three quarters of the documents and asked for the rest, four times in turn (windows of one
+document may overlap, so all are in one fold); with ``--left-out domains``, to those of all domains
+but one. ``--policy`` is one variant: the first run's ``agent.policy`` with some keys changed;
+``--most`` limits the sets whose gains it is fitted to, 0: all. Held-out documents of the corpus
 play no part: this is for choosing.
 """
 
@@ -44,16 +45,16 @@ AT_ONCE = 50
 
 
 def folds(recorded: Recorded, left_out: str) -> Iterator[NDArray[np.bool_]]:
-    """Give the rows of each fold; all sets of one window are in one."""
+    """Give the rows of each fold; all windows of one document are in one."""
     if left_out == "domains":
         of_row = np.array([row.domain for row in recorded.rows])
         for domain in recorded.domains:
             yield of_row == domain
     else:
-        _, window = np.unique([row.window for row in recorded.rows], return_inverse=True)
-        fold = np.random.default_rng(0).permutation(window.max() + 1) % FOLDS
+        _, document = np.unique([row.document for row in recorded.rows], return_inverse=True)
+        fold = np.random.default_rng(0).permutation(document.max() + 1) % FOLDS
         for each in range(FOLDS):
-            yield fold[window] == each
+            yield fold[document] == each
 
 
 def fit(
@@ -215,7 +216,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--policy", nargs="+", action="append", default=[])
     parser.add_argument(
-        "--left-out", nargs="+", choices=("windows", "domains"), default=["windows"]
+        "--left-out", nargs="+", choices=("documents", "domains"), default=["documents"]
     )
     parser.add_argument("--most", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=600)

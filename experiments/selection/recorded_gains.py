@@ -14,6 +14,7 @@ from refrag_rl.agents.gain_history import GainHistory
 from refrag_rl.agents.gains import Gains, join_gains
 from refrag_rl.checkpoint_files import CheckpointFiles
 from refrag_rl.composition import build_problem, build_refrag, load_documents
+from refrag_rl.corpora.mixed import KINDS
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs
@@ -32,13 +33,13 @@ class Measured(NamedTuple):
         gains: Measured beside one set.
         kind: As the tables name it.
         domain: Of its text.
-        window: The same for two that are of one window.
+        document: That its prompt and output are of.
     """
 
     gains: Gains
     kind: str
     domain: str
-    window: str
+    document: str
 
 
 class Recorded:
@@ -100,8 +101,8 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
             observations.append(cast(Mapping[str, Any], problem.observe(indices)))
             for gains, index in zip(part, indices.tolist(), strict=True):
                 kind = part_of(config.windows, index)
-                domain = problem.window(index).domain
-                rows.append(Measured(gains, kind, domain, f"{config.seed} {index}"))
+                window = problem.window(index)
+                rows.append(Measured(gains, kind, window.domain, window.document_id))
     return Recorded(
         rows,
         {name: np.concatenate([each[name] for each in observations]) for name in observations[0]},
@@ -119,8 +120,14 @@ def problem_of(config: DictConfig) -> ExpansionProblem:
 
 def part_of(windows: DictConfig, index: int) -> str:
     """Return the kind of a window, as the tables name it."""
-    part = windows.parts[index % len(windows.parts)] if "parts" in windows else windows
-    kind = str(part.get("kind", part.get("_target_", "")).rpartition(".")[2])
+    if "parts" in windows:
+        part = windows.parts[index % len(windows.parts)]
+        kind = str(part.kind)
+    else:
+        part = windows
+        _, _, target = windows._target_.rpartition(".")
+        kind = next(name for name, source in KINDS.items() if source.__name__ == target)
     if kind == "retrieved":
-        return str(part.retriever)
-    return f"q = {part.prompt_length}" if kind == "contiguous" and part.prompt_length else kind
+        return str(part.get("retriever", "strong"))
+    prompt = part.get("prompt_length", 0)
+    return f"q = {prompt}" if kind == "contiguous" and prompt else kind

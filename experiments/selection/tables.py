@@ -230,7 +230,7 @@ def agents_table(curves: dict[str, Any]) -> str:
             ]
         )
     lead = f"final gain less that of {curves.get('reference')}, seed by seed"
-    head = ["agent", "seeds", "sets scored", "final gain", lead, "reaches the best heuristic"]
+    head = ["agent", "seeds", "sets at the last comparison", "final gain", lead, "reaches the best heuristic"]
     return table([*head, "reaches 95 % of its own gain"], rows)
 
 
