@@ -9,7 +9,7 @@ from refrag_rl.errors import UserError
 def load(path, text_column="text", id_column="id", domain="tickets"):
     """Return one document a row, in the order of the file.
 
-    The split of a document hangs on its id alone, so ids have to stay as they are.
+    The split of a document depends on its id alone, so ids have to stay as they are.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -45,6 +45,7 @@ SMALL_EXAMPLES = {
     "make_vec": {"num_envs": 2},
     "maskable_ppo": {"steps": 64, "n_steps": 64, "episodes": 2},
     "plain_ppo": {"steps": 64, "num_envs": 4, "n_steps": 16},
+    "serve_policy": {"tokens": 4},
     "torchrl_rollout": {"steps": 8},
 }
 
