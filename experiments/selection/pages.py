@@ -50,6 +50,7 @@ def main() -> None:
     results, curves = (read(options.folder / f"{n}.json", {}) for n in ("results", "curves"))
     makers: dict[str, Callable[[], str]] = {
         "cells": lambda: tables.cells_table(results),
+        "copies": lambda: tables.copies_table(read(options.folder / "copies.json", [])),
         "validation": lambda: tables.validation_table(results),
         "overall": lambda: tables.overall_table(results),
         "levels": lambda: tables.levels_table(results),

@@ -43,7 +43,7 @@ passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
 evaluated=${EVALUATED:-replay rloo_replay passages long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
-chosen=${CHOSEN:-rloo_replay}            # by `validate`; Table 13 has it
+chosen=${CHOSEN:-replay}                 # by `validate`; Table 13 and the table of copies have it
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -267,6 +267,7 @@ table13() {
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
     --agents $evaluated --studied "$studied"
+  "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"

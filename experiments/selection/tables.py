@@ -130,6 +130,22 @@ def validation_table(results: dict[str, Any]) -> str:
     return table(["agent", "log-perplexity, validation"], rows)
 
 
+def copies_table(rows: list[dict[str, Any]]) -> str:
+    """Return differences on ``docs`` with and without the windows whose output is copied."""
+    lines = [
+        [
+            row["kind"],
+            f"{row['rate']:.3g}",
+            f"{row['copied']} of {row['count']}",
+            signed(row["all"]),
+            signed(row["own"]),
+        ]
+        for row in rows
+    ]
+    head = ["windows", "rate", "copied outputs", "difference, all windows", "without them"]
+    return table(head, lines)
+
+
 def overall_table(results: dict[str, Any]) -> str:
     """Return how far each selector is from the best heuristic of a cell, over all cells."""
     distances: dict[str, list[float]] = {}
@@ -230,7 +246,14 @@ def agents_table(curves: dict[str, Any]) -> str:
             ]
         )
     lead = f"final gain less that of {curves.get('reference')}, seed by seed"
-    head = ["agent", "seeds", "sets at the last comparison", "final gain", lead, "reaches the best heuristic"]
+    head = [
+        "agent",
+        "seeds",
+        "sets at the last comparison",
+        "final gain",
+        lead,
+        "reaches the best heuristic",
+    ]
     return table([*head, "reaches 95 % of its own gain"], rows)
 
 

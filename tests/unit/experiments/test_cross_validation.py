@@ -29,7 +29,7 @@ def gains(script):
 
 @pytest.fixture
 def recorded(gains):
-    """Return gains of 0.05 nats times the feature ``lexical``, and noise; each window twice."""
+    """Return gains of 0.05 nats times the feature ``lexical``, and noise; two of each document."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(COUNT, CHUNKS, len(CHUNK_FEATURES))).astype(np.float32)
     lexical = CHUNK_FEATURES.index("lexical")
@@ -52,17 +52,17 @@ def recorded(gains):
     )
 
 
-def test_folds_hold_each_row_once_and_no_window_in_two(script, recorded) -> None:
-    for left_out, count in (("windows", 4), ("domains", 2)):
+def test_folds_hold_each_row_once_and_no_document_in_two(script, recorded) -> None:
+    for left_out, count in (("documents", 4), ("domains", 2)):
         held_out = np.stack(list(script.folds(recorded, left_out)))
         assert len(held_out) == count
         assert (held_out.sum(axis=0) == 1).all()
-    fold = np.stack(list(script.folds(recorded, "windows"))).argmax(axis=0)
+    fold = np.stack(list(script.folds(recorded, "documents"))).argmax(axis=0)
     assert (fold[::2] == fold[1::2]).all()
     assert len(set(fold)) == 4
 
 
-def test_what_hangs_on_a_feature_is_predicted_in_windows_that_were_not_seen(
+def test_what_hangs_on_a_feature_is_predicted_in_documents_that_were_not_seen(
     script, recorded
 ) -> None:
     config = PointerConfig(
@@ -72,7 +72,7 @@ def test_what_hangs_on_a_feature_is_predicted_in_windows_that_were_not_seen(
         reads_embeddings=False,
         prompt_token=False,
     )
-    for left_out in ("windows", "domains"):
+    for left_out in ("documents", "domains"):
         predicted = script.validate(recorded, config, AGENT, left_out, 0, OPTIONS)
         assert sorted(predicted) == list(range(COUNT))
         figures = script.by_kind(recorded, predicted, "all")["recall"]
@@ -109,3 +109,5 @@ def test_kinds_are_those_of_the_parts_in_turn(gains) -> None:
     )
     kinds = [gains.part_of(windows, index) for index in range(5)]
     assert kinds == ["contiguous", "q = 64", "weak", "recall", "contiguous"]
+    target = "refrag_rl.corpora.retrieved.RetrievedWindows"
+    assert gains.part_of(OmegaConf.create({"_target_": target}), 3) == "strong"

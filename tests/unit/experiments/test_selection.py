@@ -1,5 +1,6 @@
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -10,12 +11,18 @@ import pytest
 from refrag_rl.agents import shipped
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.comparison import build_selectors
+from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.documents import Document, split_of
+from refrag_rl.corpora.recall import RecallWindows
+from refrag_rl.corpora.retrieved import RetrievedWindows
+from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.pretraining.tokenizer import train_tokenizer
 from refrag_rl.reward import RewardModel
+from tests.unit.corpora.conftest import make_documents
 
 FOLDER = Path(__file__).resolve().parents[3] / "experiments" / "selection"
 COUNT, SEARCHED = 60, 20
@@ -273,3 +280,23 @@ def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
         build_selectors(["policy:default"], RewardModel(wider.model, wider.chunk_tokenizer))
     with pytest.raises(UserError, match="trained on a model of weights"):
         ship(run, "default", str(wider_checkpoint), assets=assets)
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        (ContiguousWindows, {"context_length": 64, "prompt_length": 8}),
+        (RecallWindows, {"context_length": 64, "passage_length": 32, "prompt_length": 4}),
+        (RetrievedWindows, {"context_length": 64, "passage_length": 32}),
+    ],
+)
+def test_the_text_of_an_output_is_found_by_its_windows_key(script, source, options):
+    documents = [
+        replace(document, id=f"a/{document.id}/b") for document in make_documents(4, words=300)
+    ]
+    tokenizer = train_tokenizer(documents, vocabulary_size=500, share=1.0, seed=0)
+    corpus = TokenizedCorpus(documents, tokenizer)
+    windows = source(corpus, chunk_size=8, output_length=16, count=8, **options)
+    outputs = script("copies").Outputs({each.id: each for each in documents}, tokenizer)
+    for index in range(8):
+        assert outputs.of(windows[index].key) == windows[index].output_text
