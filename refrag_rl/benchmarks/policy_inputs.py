@@ -65,6 +65,7 @@ class PolicyInputs:
     ) -> None:
         self._model = model
         self._config = config
+        self._features = config.inputs.features
         self._window = request.window(chunk_size)
         self._prompt_encoder_ids = request.prompt_encoder_ids
         self._encode = encode
@@ -75,7 +76,7 @@ class PolicyInputs:
     def store(self, chunk_embeddings: Tensor) -> None:
         """Compute what is stored with the chunk embeddings (L, d_enc)."""
         for name in OF_A_CHUNK:
-            if name in self._config.features:
+            if name in self._features:
                 self._stored[name] = self._of_a_chunk(name, chunk_embeddings)
 
     def observe(self, chunk_embeddings: Tensor) -> Observed:
@@ -84,10 +85,10 @@ class PolicyInputs:
         Args:
             chunk_embeddings: (L, d_enc), on the model's device.
         """
-        computed = [name for name in self._config.features if name not in self._stored]
+        computed = [name for name in self._features if name not in self._stored]
         read, prompt = chunk_embeddings, None
         if len(self._prompt_encoder_ids) and (
-            self._config.prompt_token or "similarity" in self._config.features
+            self._config.prompt_token or "similarity" in self._features
         ):
             prompt = self._encode(self._prompt_encoder_ids).mean(0)
             computed.insert(0, "prompt_embedding")
@@ -96,7 +97,7 @@ class PolicyInputs:
             prompt = None if prompt is None else self._model.project(prompt)
         prompt = torch.zeros_like(read[0]) if prompt is None else prompt
         features = np.full((len(read), len(CHUNK_FEATURES)), np.nan, dtype=np.float32)
-        for name in self._config.features:
+        for name in self._features:
             column = self._feature(name, chunk_embeddings, read, prompt)
             features[:, CHUNK_FEATURES.index(name)] = column
         observation = {

@@ -6,12 +6,13 @@ Training steps of a decoder with random weights on one batch of random tokens:
    ``labels`` and AdamW, in float32 and under bfloat16 autocast.
 2. ``fused``: the loss of ``refrag_rl.pretrain``, whose cross-entropy is fused with the output
    layer, and its optimizer, under bfloat16 autocast.
-3. ``kept_memory``: the same with ``allocator.py``, as ``refrag_rl.pretrain`` runs.
+3. ``kept_memory``: the same with ``allocator.py``, as ``refrag_rl.pretrain`` runs, which on a CPU
+   also writes attention out (``pretraining/attention.py``); no variant here does.
 4. ``compiled``: the same with the decoder's body compiled by ``torch.compile``.
 
 The variants take turns in one process, and the medians count. The share of the machine's limit
 (MFU) counts three forward passes for a step (a backward pass is two), whatever a variant really
-computes. A CPU that has no bfloat16 measures all in float32.
+computes. A CPU that has no bfloat16 measures all in float32, and the plain loop once.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def measure(
         options: Of the decoder's configuration.
         batch: Sequences of a step.
         length: Tokens of a sequence, bos included.
-        with_float32: Whether the plain loop is measured in float32, too.
+        with_float32: Whether the plain loop is measured in float32, too, where it is not anyway.
         with_compile: Whether our loop is measured compiled, too.
         repeats: Measurements of each variant.
         device: Where all run.
@@ -166,7 +167,7 @@ def measure(
     can_keep = device.type == "cpu" and return_large_blocks()
     fast: Format = "bfloat16" if computes_in_bfloat16(device.type) else "float32"
     variants: dict[str, _Variant] = {}
-    if with_float32:
+    if with_float32 and fast != "float32":
         variants["plain_float32"] = _Variant(PlainStep(decoder, ids, "float32"), "float32")
     variants["plain"] = _Variant(PlainStep(decoder, ids, fast), fast)
     ours = OurStep(decoder, ids, fast)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,9 +10,13 @@ from typing import NamedTuple
 from refrag_rl.agents.monitor import NullMonitor
 from refrag_rl.agents.selector import Selector
 from refrag_rl.benchmarks.model_clock import ModelClock, ModelSeconds
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES, Row
 from refrag_rl.evaluation.rows import ALL_DOMAINS
+
+_CLOSE = 1e-5
+"""Relative; budgets are written with six digits."""
 
 
 class Point(NamedTuple):
@@ -36,7 +41,8 @@ class TimingMonitor(NullMonitor):
 
     Args:
         comparator: Validation windows and heuristics.
-        rate: Effective compression rate that levels are taken at.
+        rate: Effective compression rate that levels are taken at: one of the comparator's, to five
+            digits.
         eval_every: Training rewards between two evaluations.
         clock: Watches the reward model.
 
@@ -45,13 +51,24 @@ class TimingMonitor(NullMonitor):
         reference_level: Its log-perplexity, nats per token.
         rewards: Training rewards so far.
         curve: One point an evaluation.
+
+    Raises:
+        UserError: The comparator does not compare at that rate.
     """
 
     def __init__(
         self, comparator: Comparator, rate: float, eval_every: int, clock: ModelClock
     ) -> None:
         self._comparator = comparator
-        self._rate = rate
+        rates = [column.compression_rate for column in comparator.columns]
+        near = [own for own in rates if math.isclose(own, rate, rel_tol=_CLOSE)]
+        if not near:
+            given = ", ".join(f"{own:g}" for own in rates)
+            raise UserError(
+                f"rate={rate:g}: the agents are compared at {given}; give one of these, or no "
+                "evaluation.rates in overrides"
+            )
+        self._rate = near[0]
         self._eval_every = eval_every
         self._clock = clock
         levels = self._levels(comparator.compare())

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
-from refrag_rl.modeling.config import EncoderPooling, RefragConfig
+from refrag_rl.modeling.config import RefragConfig
 from refrag_rl.modeling.model import RefragForCausalLM
 from refrag_rl.modeling.strangers import require_harmless, require_readable_json
 
@@ -94,15 +94,13 @@ def load_refrag(
         missing = sorted(report["missing_keys"])
         raise _no_checkpoint(folder, f"{len(missing)} of its weights are missing ({missing[0]})")
     tokenizer = _load_tokenizer(folder, folder)
-    known = token_embeddings(model.decoder).num_embeddings
-    if len(tokenizer) > known:
-        raise _no_checkpoint(
-            folder, f"its tokenizer has {len(tokenizer)} tokens, its decoder knows {known}"
-        )
     encoder_tokenizer = None
     if not model.config.shared_tokenizer:
         encoder_tokenizer = _load_tokenizer(folder / ENCODER_TOKENIZER, folder)
-    return join_refrag(nn.Module.to(model, device).eval(), tokenizer, encoder_tokenizer)
+    try:
+        return join_refrag(nn.Module.to(model, device).eval(), tokenizer, encoder_tokenizer)
+    except UserError as error:
+        raise _no_checkpoint(folder, str(error)) from error
 
 
 def find_folder(role: str, path: str | os.PathLike[str]) -> Path:
@@ -144,56 +142,6 @@ def save_refrag(
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def assemble_refrag(
-    encoder: str | os.PathLike[str],
-    decoder: str | os.PathLike[str],
-    chunk_size: int,
-    *,
-    encoder_pooling: EncoderPooling = "first",
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-) -> LoadedRefrag:
-    """Start from an encoder and a decoder of Hugging Face, each with its tokenizer.
-
-    Where both tokenizers cut text alike, the encoder reads the decoder's ids.
-
-    Args:
-        encoder: Folder or hub name of any ``AutoModel``.
-        decoder: Folder or hub name of any ``AutoModelForCausalLM``.
-        chunk_size: ``k``, decoder tokens per chunk.
-        encoder_pooling: As in ``RefragConfig``.
-        dtype: Type of the weights.
-        device: Where the model goes.
-
-    Raises:
-        UserError: One of the two cannot be loaded, or does not fit its part.
-    """
-    decoder_tokenizer = load_tokenizer("refrag.decoder", decoder)
-    encoder_tokenizer = load_tokenizer("refrag.encoder", encoder)
-    shared = cut_alike(encoder_tokenizer, decoder_tokenizer)
-    try:
-        model = RefragForCausalLM.from_encoder_decoder(
-            encoder,
-            decoder,
-            chunk_size,
-            encoder_pooling=encoder_pooling,
-            shared_tokenizer=shared,
-            cls_token_id=encoder_tokenizer.cls_token_id if shared else None,
-            dtype=dtype,
-        )
-    except UserError:
-        raise
-    except Exception as error:  # transformers raises all kinds on files that do not fit
-        raise UserError(
-            f"encoder {str(encoder)!r} or decoder {str(decoder)!r} cannot be loaded "
-            f"({_first_line(error)}).\nGive a folder with config.json and model.safetensors, "
-            "or a name on the Hugging Face hub."
-        ) from error
-    return join_refrag(
-        nn.Module.to(model, device).eval(), decoder_tokenizer, None if shared else encoder_tokenizer
-    )
-
-
 def join_refrag(
     model: RefragForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
@@ -205,7 +153,14 @@ def join_refrag(
         model: Encoder, projector and decoder.
         tokenizer: The decoder's.
         encoder_tokenizer: The encoder's; ``None`` where it shares the decoder's.
+
+    Raises:
+        UserError: A tokenizer has more tokens than its model knows, or the decoder's gives no
+            character offsets where the encoder has its own.
     """
+    _require_known("decoder", model.decoder, tokenizer)
+    if encoder_tokenizer is not None:
+        _require_known("encoder", model.encoder, encoder_tokenizer)
     chunk_tokenizer = ChunkTokenizer(
         tokenizer,
         encoder_tokenizer,
@@ -213,6 +168,20 @@ def join_refrag(
         max_tokens=model.max_encoder_tokens,
     )
     return LoadedRefrag(model, tokenizer, chunk_tokenizer)
+
+
+def _require_known(part: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a model has an embedding for each token of its tokenizer.
+
+    Raises:
+        UserError: It has not.
+    """
+    known = token_embeddings(model).num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(
+            f"the {part}'s tokenizer has {len(tokenizer)} tokens, the {part} knows {known}; give "
+            "the tokenizer it was trained with, or enlarge it (resize_token_embeddings)"
+        )
 
 
 def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokenizerBase:

@@ -15,9 +15,9 @@ VALUES = 64
 def fingerprint(model: nn.Module) -> str:
     """Return 16 hexadecimal digits that change with the weights.
 
-    Of every tensor its name, its shape and ``VALUES`` of its values, evenly spread and as float32:
-    training changes all of them, reading them takes no time, and neither the device nor the format
-    of the file matters.
+    Of every tensor its name, its shape and at most ``VALUES`` of its ``n`` values, every
+    ``n // VALUES``-th from the first on and as float32: training changes all of them, reading them
+    takes no time, and neither the device nor the format of the file matters.
 
     Args:
         model: On any device.

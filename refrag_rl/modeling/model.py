@@ -142,6 +142,11 @@ class RefragForCausalLM(PreTrainedModel):
         return chunk_encoder.max_tokens(self.encoder)
 
     @property
+    def max_decoder_positions(self) -> int | None:
+        """Positions that the decoder reads at once; ``None`` where it has no limit."""
+        return getattr(self.decoder.config, "max_position_embeddings", None)
+
+    @property
     def head(self) -> ScoringHead:
         """Scores tokens with the decoder; probes it at first use.
 

@@ -54,7 +54,8 @@ class ScoringHead:
 
         Returns:
             (n, d) hidden states for the ``n`` scored positions in row-major order (the state at
-            ``t - 1`` predicts the token at ``t``); (n, V) logits where the decoder is not plain.
+            ``t - 1`` predicts the token at ``t``); (n, V) logits where the decoder is not plain,
+            under autocast of its type.
         """
         predicting = scored[:, 1:]
         if self.is_plain:
@@ -84,13 +85,14 @@ class ScoringHead:
         Args:
             states: (n, d) or (n, V), from ``states``.
             tokens: (n,) int64, the tokens that stand at the scored positions.
-            dtype: Of the output layer's product, such as bfloat16, where the output layer is one
-                matrix; ``None``, and elsewhere: the type of the weights. The log-softmax is in
-                float32.
+            dtype: Of the output layer's product, such as bfloat16, where the decoder is plain and
+                the output layer one matrix; ``None``, and for other output layers: the type of the
+                weights, or of autocast. Where the decoder is not plain the product was made by
+                ``states``. The log-softmax is in float32.
         """
         output_layer = self.decoder.get_output_embeddings()
         weight: Tensor | None = None
-        if dtype is not None and self.is_plain and _is_one_matrix(output_layer):
+        if dtype is not None and self.is_plain and is_one_matrix(output_layer):
             states, weight = states.to(dtype), output_layer.weight.to(dtype)
         size = max(1, _LOGITS_PER_SLICE // output_layer.weight.shape[0])
         slices = []
@@ -100,7 +102,8 @@ class ScoringHead:
         return torch.cat(slices) if slices else states.new_zeros(0, dtype=torch.float32)
 
 
-def _is_one_matrix(output_layer: nn.Module) -> bool:
+def is_one_matrix(output_layer: nn.Module) -> bool:
+    """Return whether an output layer is a product with its ``weight`` (V, d) and nothing more."""
     return type(output_layer) is nn.Linear and output_layer.bias is None
 
 

@@ -59,7 +59,8 @@ class SequenceScorer:
         model: On the device where it is to run; put in evaluation mode.
         batch_tokens: Positions read at once, at most (a single longer sequence is read alone).
         use_bfloat16: Runs the decoder's body in bfloat16 by autocast, and its output layer where it
-            is one matrix; the log-softmax stays in float32.
+            is one matrix or more is done to its result (``ScoringHead.is_plain`` is false); the
+            log-softmax stays in float32.
 
     Attributes:
         seconds: Time spent in the decoder so far.
@@ -133,7 +134,7 @@ class SequenceScorer:
         return torch.from_numpy(np.stack(arrays)).to(self.model.device, non_blocking=True)
 
     def _require_readable(self, length: int) -> None:
-        limit = getattr(self.model.decoder.config, "max_position_embeddings", None)
+        limit = self.model.max_decoder_positions
         if limit is not None and length > limit:
             raise UserError(
                 f"A sequence of {length} tokens is longer than the {limit} that the decoder reads: "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from refrag_rl.atomic import FRESH_SUFFIX, sync
 from refrag_rl.corpora.documents import Document
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
@@ -27,12 +30,15 @@ from refrag_rl.modeling.checkpoint import (
     load_refrag,
     load_tokenizer,
 )
-from refrag_rl.modeling.chunk_encoder import require_reads_chunks
+from refrag_rl.modeling.chunk_encoder import require_reads_chunks, token_embeddings
 from refrag_rl.modeling.parts import load_part
 from refrag_rl.pretraining.chunk_reading import start_with_chunk_reading
 from refrag_rl.pretraining.initialization import start_with_induction
 from refrag_rl.pretraining.settings import ModelSection, PretrainConfig
 from refrag_rl.pretraining.tokenizer import train_tokenizer
+
+_LARGEST_PADDING = 3
+"""Id of an encoder's padding token, at most: RoBERTa's positions begin behind it."""
 
 
 def decoder_tokenizer(
@@ -60,13 +66,31 @@ def decoder_tokenizer(
             )
         return tokenizer
     if not folder.exists():
-        train_tokenizer(
+        trained = train_tokenizer(
             documents,
             vocabulary_size=settings.tokenizer.vocabulary_size,
             share=settings.tokenizer.share,
             seed=settings.seed,
-        ).save_pretrained(folder)
-    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
+        )
+        _save_whole(trained, folder)
+    try:
+        return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise UserError(
+            f"{folder}: the tokenizer of this run cannot be read ({_first_line(error)}).\n"
+            "Put back the files that were there, or begin anew in another output."
+        ) from error
+
+
+def _save_whole(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer's folder whole or not at all: what is there later is trusted."""
+    fresh = folder.with_name(f".{folder.name}{FRESH_SUFFIX}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    tokenizer.save_pretrained(fresh)
+    for path in (*fresh.iterdir(), fresh):
+        sync(path)
+    os.replace(fresh, folder)
+    sync(folder.parent)
 
 
 def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> LoadedRefrag:
@@ -83,8 +107,9 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     Raises:
         UserError: A part cannot be loaded, or does not fit.
     """
+    _check_starts(model)
     if model.refrag is not None:
-        return _go_on_from(model)
+        return _go_on_from(model, model.refrag)
     own: PreTrainedTokenizerBase | None = None
     cls_token_id = tokenizer.cls_token_id
     if isinstance(model.encoder, str):
@@ -94,11 +119,13 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
             own = None
     decoder = _load_or_make("decoder", model.decoder, AutoModelForCausalLM, tokenizer)
     if model.induction_start:
-        if isinstance(model.decoder, str):
-            raise _has_weights("induction_start", f"model.decoder={model.decoder}")
         start_with_induction(decoder, embedding_scale=model.embedding_scale)
+    encoder = _load_or_make("encoder", model.encoder, AutoModel, tokenizer)
+    if not isinstance(model.encoder, str):
+        # Its padding token may be one that texts hold; it is trained as all others are.
+        token_embeddings(encoder).padding_idx = None
     refrag = RefragForCausalLM.from_encoder_decoder(
-        _load_or_make("encoder", model.encoder, AutoModel, tokenizer),
+        encoder,
         decoder,
         model.chunk_size,
         encoder_pooling=cast(Any, model.encoder_pooling),
@@ -111,22 +138,43 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     return join_refrag(refrag, tokenizer, own)
 
 
-def _go_on_from(model: ModelSection) -> LoadedRefrag:
+def _check_starts(model: ModelSection) -> None:
+    """Check that first weights are written where there are none yet, and what they build on.
+
+    Raises:
+        UserError: A part has weights already, or the induction head is missing.
+    """
+    starts = {"induction_start": ("decoder",), "chunk_reading_start": ("decoder", "encoder")}
+    for key, parts in starts.items():
+        if not getattr(model, key):
+            continue
+        for part in parts if model.refrag is None else ("refrag",):
+            if isinstance(source := getattr(model, part), str):
+                raise UserError(
+                    f"model.{key}=true, but model.{part}={source} has weights already. "
+                    f"Give model.{key}=false."
+                )
+    if model.chunk_reading_start and not model.induction_start:
+        raise UserError(
+            "model.chunk_reading_start=true needs model.induction_start=true: the induction head "
+            "reads the chunks.\nGive both, or model.chunk_reading_start=false."
+        )
+
+
+def _go_on_from(model: ModelSection, path: str) -> LoadedRefrag:
     """Load a checkpoint, for chunks of any size that its encoder can read."""
-    assert model.refrag is not None
-    for key in ("induction_start", "chunk_reading_start"):
-        if getattr(model, key):
-            raise _has_weights(key, f"model.refrag={model.refrag}")
-    loaded = load_refrag(find_folder("model.refrag", model.refrag))
+    loaded = load_refrag(find_folder("model.refrag", path))
     refrag = loaded.model
+    pooling = refrag.config.encoder_pooling
+    if pooling != model.encoder_pooling:
+        raise UserError(
+            f"model.encoder_pooling={model.encoder_pooling}, but model.refrag={path} was trained "
+            f"with {pooling}. Give model.encoder_pooling={pooling}."
+        )
     vocabulary = len(loaded.tokenizer) if refrag.config.shared_tokenizer else None
     require_reads_chunks(refrag.encoder, model.chunk_size, vocabulary)
     refrag.config.chunk_size = model.chunk_size
     return loaded
-
-
-def _has_weights(key: str, part: str) -> UserError:
-    return UserError(f"model.{key}=true, but {part} has weights already. Give model.{key}=false.")
 
 
 def _load_or_make(
@@ -148,11 +196,14 @@ def _load_or_make(
             f"model.{part}={section}: give a folder, a name on the Hugging Face hub, or a "
             "configuration with its model_type"
         )
+    padding = tokenizer.pad_token_id
+    if part == "encoder" and (padding is None or padding > _LARGEST_PADDING):
+        padding = 0
     own = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+        "pad_token_id": padding,
     }
     settings = {str(key): value for key, value in section.items()}
     model_type = str(settings.pop("model_type"))

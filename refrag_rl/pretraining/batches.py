@@ -59,10 +59,12 @@ class Sizes:
         """Draw the source of a batch, ``progress`` (0 to 1) of the stage being done.
 
         A batch of so many positions holds more short windows than long ones, a batch of so many
-        windows does not: either way the data points follow the table.
+        windows does not.
         """
-        lengths = self.lengths if size.windows is None else [1.0] * len(self.sources)
-        shares = self.curriculum.shares(progress, lengths)
+        if size.windows is None:
+            shares = self.curriculum.shares_of_positions(progress, self.lengths)
+        else:
+            shares = self.curriculum.shares_of_windows(progress)
         return self.sources[int(rng.choice(len(shares), p=shares))]
 
 
@@ -89,6 +91,30 @@ class Part:
     distillation: float = 0.0
     reconstructs: bool = False
     sizes: Sizes | None = None
+
+    def expanded_count(self, window: Window, fraction: float) -> int:
+        """Return how many chunks of a window stand as tokens.
+
+        Args:
+            window: Of this part.
+            fraction: ``p``, for ``mixed``.
+        """
+        if self.expansion == "all":
+            return window.num_chunks
+        return round(fraction * window.num_chunks) if self.expansion == "mixed" else 0
+
+    def longest_row(self, fraction: float) -> int:
+        """Return the decoder positions of the longest row, read by learner or teacher.
+
+        Args:
+            fraction: The largest ``p``.
+        """
+        if self.reconstructs:
+            return _reconstruction_length(self.source)
+        window = self.source[0]
+        is_taught = self.distillation > 0
+        count = window.num_chunks if is_taught else self.expanded_count(window, fraction)
+        return _row_length(window, count)
 
 
 class MixtureBatches:
@@ -126,15 +152,9 @@ class MixtureBatches:
         if part.sizes is not None:
             source = part.sizes.draw(progress, self._size, rng)
         first = source[int(rng.integers(INDEFINITE))]
-        count = self._expanded_count(part, first, rng)
-        length = (
-            1
-            + len(first.prompt_ids)
-            + len(first.output_ids)
-            + first.num_chunks
-            + count * (first.chunk_size - 1)
-        )
-        rows = self._size.rows(length)
+        fraction = rng.uniform(*self._fraction) if part.expansion == "mixed" else 0.0
+        count = part.expanded_count(first, fraction)
+        rows = self._size.rows(_row_length(first, count))
         windows = [first]
         windows += [source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
         expanded = np.stack([choose_chunks(first.num_chunks, count, rng) for _ in windows])
@@ -146,13 +166,10 @@ class MixtureBatches:
             name=part.name,
         )
 
-    def _expanded_count(self, part: Part, window: Window, rng: np.random.Generator) -> int:
-        if part.expansion == "all":
-            return window.num_chunks
-        if part.expansion == "none":
-            return 0
-        low, high = self._fraction
-        return round(rng.uniform(low, high) * window.num_chunks)
+    def longest_rows(self) -> dict[str, int]:
+        """Return the decoder positions of the longest row of each part that is drawn."""
+        drawn = (part for part in self._parts if part.weight > 0)
+        return {part.name: part.longest_row(self._fraction[1]) for part in drawn}
 
 
 class ReconstructionBatches:
@@ -174,8 +191,24 @@ class ReconstructionBatches:
         rng = np.random.default_rng([self._seed, step])
         return draw_reconstruction(self._sizes.draw(progress, self._size, rng), self._size, rng)
 
+    def longest_rows(self) -> dict[str, int]:
+        """Return the decoder positions of the longest data point, by a name for it."""
+        longest = self._sizes.sources[-1]
+        return {f"{longest.num_chunks} chunks": _reconstruction_length(longest)}
+
 
 def draw_reconstruction(source: WindowSource, size: BatchSize, rng: np.random.Generator) -> Batch:
     """Draw a batch of windows to reconstruct."""
-    rows = size.rows(1 + source.num_chunks * (source.chunk_size + 1))
+    rows = size.rows(_reconstruction_length(source))
     return reconstruction([source[int(rng.integers(INDEFINITE))] for _ in range(rows)])
+
+
+def _row_length(window: Window, expanded: int) -> int:
+    """Return the decoder positions of a window of whose chunks so many stand as tokens."""
+    text = len(window.prompt_ids) + len(window.output_ids)
+    return 1 + text + window.num_chunks + expanded * (window.chunk_size - 1)
+
+
+def _reconstruction_length(source: WindowSource) -> int:
+    """Return the decoder positions of a window whose output are its chunks' tokens."""
+    return 1 + source.num_chunks * (source.chunk_size + 1)

@@ -23,6 +23,7 @@ def model_card(
     figures: Mapping[str, float],
     documents: Sequence[str],
     validation_windows: int,
+    validation_context: int,
 ) -> str:
     """Return the card in Markdown.
 
@@ -36,6 +37,7 @@ def model_card(
         figures: Held-out losses, nats per token, as ``validation.Validation`` names them.
         documents: One line about each source of text.
         validation_windows: Windows of each kind and domain behind ``figures``.
+        validation_context: ``s``, tokens of their contexts.
     """
     lines = [
         f"# {name}",
@@ -63,9 +65,10 @@ def model_card(
         "## Held-out losses",
         "",
         f"Mean negative log-likelihood of the output, nats per token, on {validation_windows} "
-        "windows of each kind and domain, of the validation documents (`s = 512`, else the "
-        "defaults of `windows=...`). `full`: all context as tokens. `compressed`: all context as "
-        "chunk embeddings. `random`: a fifth of the chunks as tokens.",
+        "windows of each kind and domain, of the validation documents "
+        f"(`s = {validation_context}`, else the defaults of `windows=...`). `full`: all context as "
+        "tokens. `compressed`: all context as chunk embeddings. `random`: a fifth of the chunks as "
+        "tokens.",
         "",
         *_table(figures),
         "",

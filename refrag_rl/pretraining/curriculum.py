@@ -95,8 +95,12 @@ def curriculum_table(
 class Curriculum:
     """The mix of data-point sizes at each moment of a training stage.
 
-    Every stage of the table gets the same number of tokens, and within it the sizes get batches in
-    proportion to the tokens of their data points.
+    1. Batches of so many windows follow the table: each of its stages lasts for its share of all
+       data points, and within it the sizes get batches in proportion to their data points.
+    2. Batches of so many decoder positions do so within a stage only: all stages last equally long,
+       though the later ones of the table hold many times the tokens of the first. A departure from
+       the table, which gives short data points more of the training than the paper does; the
+       embedded checkpoints were trained so.
 
     Args:
         num_chunks: ``L``, chunks of the longest data point.
@@ -136,15 +140,26 @@ class Curriculum:
             table = curriculum_table(totals, stages)
         self._table = table
 
-    def shares(
-        self, progress: float, lengths: Sequence[float] | None = None
-    ) -> NDArray[np.float64]:
-        """Return the share of the batches for each size, (sizes,), at which the table is followed.
+    def shares_of_windows(self, progress: float) -> NDArray[np.float64]:
+        """Return each size's share of the batches, (sizes,), where all have as many windows.
 
         Args:
             progress: Share of the training done, from 0 (inclusive) to 1 (exclusive).
-            lengths: (sizes,) how much of a batch a data point of each size takes; default: in
-                proportion to its chunks. All 1 where every batch has as many data points.
+        """
+        data_points = self._table.sum(axis=0)
+        ends = np.cumsum(data_points) / data_points.sum()
+        stage = min(int(np.searchsorted(ends, progress, side="right")), len(ends) - 1)
+        return self._table[:, stage] / data_points[stage]
+
+    def shares_of_positions(
+        self, progress: float, lengths: Sequence[float] | None = None
+    ) -> NDArray[np.float64]:
+        """Return each size's share of the batches, (sizes,), where all read as many positions.
+
+        Args:
+            progress: Share of the training done, from 0 (inclusive) to 1 (exclusive).
+            lengths: (sizes,) decoder positions of a data point of each size; default: in proportion
+                to its chunks.
         """
         stages = self._table.shape[1]
         counts = self._table[:, min(int(progress * stages), stages - 1)]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.mixing import Kind
+from refrag_rl.modeling.scoring import ScoringHead
 from refrag_rl.pretraining.batch import Batch
 
 
@@ -30,8 +31,8 @@ class Teacher:
     """What output tokens are predicted from when all chunks stand as tokens.
 
     Attributes:
-        states: (n, d) last hidden states, or (n, V) logits where the decoder is not plain; zeros
-            where there is nothing to follow.
+        states: (n, d) or (n, V), as ``ScoringHead.states`` returns them; zeros where there is
+            nothing to follow.
         share: (n,) float32, of the target that is the teacher's.
     """
 
@@ -65,12 +66,15 @@ class Teacher:
         states[followed] = outputs
         return cls(states, batch.distillation * followed.float())
 
-    def mix(self, losses: Tensor, logits: Tensor) -> Tensor:
-        """Return the losses to the mixed targets, (n,) nats, for decoders that are not plain.
+    def mix(self, losses: Tensor, states: Tensor, head: ScoringHead) -> Tensor:
+        """Return the losses to the mixed targets, (n,) nats.
 
         Args:
             losses: (n,) to the true tokens.
-            logits: (n, V) of the learner; ``states`` are the teacher's.
+            states: Of the learner, like the teacher's.
+            head: Of the decoder that both are of.
         """
-        followed = -(self.states.float().softmax(1) * logits.float().log_softmax(1)).sum(1)
-        return torch.lerp(losses, followed, self.share)
+        learned = head.logits(states).log_softmax(1)
+        with torch.no_grad():
+            target = head.logits(self.states).softmax(1)
+        return torch.lerp(losses, -(target * learned).sum(1), self.share)

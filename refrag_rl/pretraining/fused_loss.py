@@ -29,15 +29,17 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         scale: Tensor,
         teacher: Tensor | None,
         share: Tensor | None,
+        needed: tuple[bool, bool],
     ) -> Tensor:
+        """Return the loss, and keep the gradients of ``states`` and ``weight`` that are needed."""
         dtype = (
             torch.get_autocast_dtype(states.device.type)
             if torch.is_autocast_enabled(states.device.type)
             else states.dtype
         )
         low_states, low_weight = states.to(dtype), weight.to(dtype)
-        state_gradient = torch.empty_like(low_states)
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+        state_gradient = torch.empty_like(low_states) if needed[0] else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
         buffer = torch.empty(
             (min(_POSITIONS, len(tokens)), len(weight)), dtype=torch.float32, device=states.device
         )
@@ -57,27 +59,29 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 chosen = chosen * (1 - share[rows, None]) + (followed * logits).sum(1, keepdim=True)
             total = logits.exp_().sum(1, keepdim=True)
             loss += ((total.log() - chosen) * scale[rows, None]).sum()
+            if not any(needed):
+                continue
             logits.mul_(scale[rows, None] / total)
             logits.scatter_add_(1, target, -own)
             if teacher is not None:
                 logits.sub_(followed.mul_(scale[rows, None]))
             gradient = logits.to(dtype)
-            state_gradient[rows] = gradient @ low_weight
-            weight_gradient += gradient.T @ low_states[rows]
+            if state_gradient is not None:
+                state_gradient[rows] = gradient @ low_weight
+            if weight_gradient is not None:
+                weight_gradient += gradient.T @ low_states[rows]
         ctx.save_for_backward(state_gradient, weight_gradient)
         ctx.types = states.dtype, weight.dtype
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        state_gradient, weight_gradient = ctx.saved_tensors
-        state_type, weight_type = ctx.types
-        return (
-            (state_gradient * gradient).to(state_type),
-            (weight_gradient * gradient).to(weight_type),
-            *(None,) * 4,
-        )
+        kept = [
+            None if own is None else (own * gradient).to(dtype)
+            for own, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+        ]
+        return (*kept, *(None,) * 5)
 
 
 def sliced_cross_entropy(
@@ -106,5 +110,7 @@ def sliced_cross_entropy(
         weights = torch.ones(len(tokens), dtype=torch.float32, device=states.device)
     followed = (None, None) if teacher is None else (teacher.states, teacher.share)
     scale = weights / weights.sum()
-    loss: Tensor = _SlicedCrossEntropy.apply(states, weight, tokens, scale, *followed)
+    # Inside of the function gradients are off always.
+    needed = tuple(torch.is_grad_enabled() and part.requires_grad for part in (states, weight))
+    loss: Tensor = _SlicedCrossEntropy.apply(states, weight, tokens, scale, *followed, needed)
     return loss

@@ -8,6 +8,7 @@ from torch import Tensor
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer, Piece
 from refrag_rl.modeling.mixing import Kind
+from refrag_rl.modeling.scoring import is_one_matrix
 from refrag_rl.pretraining.batch import Batch
 from refrag_rl.pretraining.distillation import Teacher
 from refrag_rl.pretraining.fused_loss import sliced_cross_entropy
@@ -49,14 +50,13 @@ def mixed_loss(
     # After the reading that is trained: autocast keeps the first cast of each weight, and one made
     # without gradients would cut the gradient.
     teacher = Teacher.of(model, batch, layout.kind[scored]) if batch.distillation else None
-    if not model.head.is_plain:
-        losses = -model.head.log_likelihood(states, tokens)
-        if teacher is not None:
-            losses = teacher.mix(losses, states)
-        return (losses * weights[scored]).sum() / weights[scored].sum()
-    return sliced_cross_entropy(
-        states, model.decoder.get_output_embeddings().weight, tokens, weights[scored], teacher
-    )
+    output_layer = model.decoder.get_output_embeddings()
+    if model.head.is_plain and is_one_matrix(output_layer):
+        return sliced_cross_entropy(states, output_layer.weight, tokens, weights[scored], teacher)
+    losses = -model.head.log_likelihood(states, tokens)
+    if teacher is not None:
+        losses = teacher.mix(losses, states, model.head)
+    return (losses * weights[scored]).sum() / weights[scored].sum()
 
 
 def embed_compressed(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -24,9 +25,8 @@ def build_optimizers(
     """Make the optimizers for the parameters that require a gradient.
 
     ``muon`` gives the weight matrices of the layers to Muon (Jordan et al. 2024,
-    ``torch.optim.Muon``)
-    and all else (embeddings, norms, biases, convolutions) to AdamW. Weight decay is for matrices
-    only.
+    ``torch.optim.Muon``) and all else (embeddings, output layers, norms, biases, convolutions) to
+    AdamW. Weight decay is for matrices only.
 
     Args:
         modules: Their parameters, each once however often it is shared.
@@ -36,23 +36,26 @@ def build_optimizers(
         weight_decay: Of both.
         betas: Of AdamW.
     """
-    embeddings, matrices, others = [], [], []
+    embeddings, matrices, output_layers, others = [], [], [], []
     seen: set[int] = set()
     for module in modules:
         tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+        outputs = {id(layer.weight) for layer in _output_layers(module)}
         for parameter in module.parameters():
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
             if id(parameter) in tables:
                 embeddings.append(parameter)
+            elif id(parameter) in outputs:
+                output_layers.append(parameter)
             elif parameter.ndim == 2:
                 matrices.append(parameter)
             else:
                 others.append(parameter)
-    decayed = embeddings if name == "muon" else [*embeddings, *matrices]
+    by_adamw = matrices if name == "adamw" else []
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
+        {"params": [*embeddings, *by_adamw, *output_layers], "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = [
@@ -69,6 +72,14 @@ def build_optimizers(
             )
         )
     return optimizers
+
+
+def _output_layers(module: nn.Module) -> Iterator[nn.Linear]:
+    """Yield the layers that turn last states into logits."""
+    for child in module.modules():
+        layer = child.get_output_embeddings() if isinstance(child, PreTrainedModel) else None
+        if isinstance(layer, nn.Linear):
+            yield layer
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: float, final: float) -> float:

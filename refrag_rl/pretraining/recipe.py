@@ -19,7 +19,7 @@ from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.pretraining.assembly import build_model, start_encoder
 from refrag_rl.pretraining.attention import write_out_attention
-from refrag_rl.pretraining.batch import Batch
+from refrag_rl.pretraining.batches import MixtureBatches, ReconstructionBatches
 from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import StageBatches
@@ -36,8 +36,7 @@ from refrag_rl.pretraining.validation import Validation
 from refrag_rl.stopping import stopping_after_the_step
 from refrag_rl.training_state import Checkpoint, gather
 
-Batches = Callable[[int, float], Batch]
-"""``(step, progress) -> Batch``."""
+Batches = MixtureBatches | ReconstructionBatches
 
 STAGES = ("language_modelling", "reconstruction", "continual")
 
@@ -57,9 +56,11 @@ class Recipe:
 
     Attributes:
         refrag: The model with its tokenizers.
+        validation: Held-out windows.
 
     Raises:
-        UserError: The model or the batches of a stage cannot be made.
+        UserError: The model or the batches of a stage cannot be made, or the decoder cannot read
+            them.
     """
 
     def __init__(
@@ -75,7 +76,6 @@ class Recipe:
         show: Progress,
     ) -> None:
         self._config = config
-        self._validation = validation
         self._folder = folder
         self._accelerator = accelerator
         self._writer = writer
@@ -83,12 +83,10 @@ class Recipe:
         torch.manual_seed(config.seed)
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
         write_out_attention(self.refrag.model, accelerator.device)
-        self._with_texts = not self.refrag.chunk_tokenizer.is_shared
+        with_texts = not self.refrag.chunk_tokenizer.is_shared
+        chunk_size, limit = config.model.chunk_size, self.refrag.model.max_decoder_positions
         batches = StageBatches(
-            train,
-            chunk_size=config.model.chunk_size,
-            seed=config.seed,
-            with_texts=self._with_texts,
+            train, chunk_size=chunk_size, seed=config.seed, with_texts=with_texts
         )
         make: dict[str, Callable[[Any, int], Batches]] = {
             "language_modelling": batches.mixture,
@@ -101,6 +99,15 @@ class Recipe:
             for number, name in enumerate(STAGES)
             if (stage := getattr(config, name)) is not None and stage.steps
         }
+        for name, made in self._batches.items():
+            _require_readable(name, made, limit)
+        self.validation = Validation(
+            validation,
+            chunk_size=chunk_size,
+            count=config.validation_windows,
+            max_positions=limit,
+            with_texts=with_texts,
+        )
 
     # Around all stages: also where one process is between two of them, all stop after one step.
     @stopping_after_the_step()
@@ -173,13 +180,7 @@ class Recipe:
             weight_decay=config.weight_decay,
             betas=(config.betas[0], config.betas[1]),
         )
-        validation = Validation(
-            self._validation,
-            chunk_size=config.model.chunk_size,
-            count=config.validation_windows,
-            with_chunks=name != "language_modelling" or _compresses(stage),
-            with_texts=self._with_texts,
-        )
+        with_chunks = name != "language_modelling" or _compresses(stage)
         run_stage(
             model,
             optimizers,
@@ -201,7 +202,7 @@ class Recipe:
             folder=self._folder / name,
             writer=self._writer,
             show=self._show,
-            validate=validation,
+            validate=partial(self.validation, with_chunks=with_chunks),
             dropouts=lora_dropouts(model) if lora else (),
         )
         if in_shards:
@@ -220,5 +221,26 @@ def stage_checkpoints(config: PretrainConfig, folder: Path) -> dict[str, Checkpo
 
 
 def _compresses(stage: StageSection | None) -> bool:
-    """Return whether chunk embeddings stand in a stage's windows."""
-    return stage is not None and any(part.expansion is not Expansion.all for part in stage.parts)
+    """Return whether chunk embeddings stand in the windows of a stage that is trained."""
+    if stage is None or not stage.steps:
+        return False
+    return any(part.expansion is not Expansion.all for part in stage.parts)
+
+
+def _require_readable(stage: str, batches: Batches, limit: int | None) -> None:
+    """Check that the decoder can read all rows of a stage.
+
+    Raises:
+        UserError: A row is longer than ``limit`` positions.
+    """
+    if limit is None:
+        return
+    rows = batches.longest_rows()
+    name = max(rows, key=rows.__getitem__)
+    if rows[name] <= limit:
+        return
+    remedy = "a smaller max_chunks" if stage == "reconstruction" else "shorter windows"
+    raise UserError(
+        f"{stage}: a window of {name} takes {rows[name]} positions, the decoder reads {limit}: "
+        f"give {remedy}, or a decoder that reads more."
+    )

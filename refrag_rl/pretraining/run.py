@@ -33,7 +33,6 @@ from refrag_rl.pretraining.progress import Silent, show_stages
 from refrag_rl.pretraining.recipe import STAGES, Recipe, stage_checkpoints
 from refrag_rl.pretraining.settings import PretrainConfig
 from refrag_rl.pretraining.trainer import Progress, Scalars
-from refrag_rl.pretraining.validation import Validation
 from refrag_rl.printable import printable
 from refrag_rl.run_folder import (
     CONFIG_FILE,
@@ -44,8 +43,8 @@ from refrag_rl.run_lock import LOCK_FILE, hold
 from refrag_rl.saved_runs import read_config, refuse_links
 from refrag_rl.training_state import Checkpoint
 
-CHANGEABLE = ("in_memory_mb", "keep", "verbose")
-"""Settings that a run may be gone on with changed."""
+CHANGEABLE = ("in_memory_mb", "keep", "output", "verbose")
+"""Settings that a run may be gone on with changed; ``output``, because a folder may be moved."""
 
 
 def run_pretraining(config: DictConfig) -> None:
@@ -109,6 +108,8 @@ def run_pretraining(config: DictConfig) -> None:
             writer=writer,
             show=show,
         )
+        if recipe.validation.left_out:
+            accelerator.print(f"not validated on: {'; '.join(recipe.validation.left_out)}")
         try:
             recipe.run()
         except StoppedError:
@@ -116,7 +117,7 @@ def run_pretraining(config: DictConfig) -> None:
             accelerator.end_training()
             raise
         if main:
-            _finish(settings, folder, OmegaConf.to_yaml(config), recipe, train, validation)
+            _finish(settings, folder, OmegaConf.to_yaml(config), recipe, train)
     accelerator.end_training()
 
 
@@ -126,18 +127,13 @@ def _finish(
     config_yaml: str,
     recipe: Recipe,
     train: TokenizedCorpus,
-    validation: TokenizedCorpus,
 ) -> None:
     """Measure the model and write it with its figures and its card."""
     refrag = recipe.refrag
     model, chunk_tokenizer = refrag.model, refrag.chunk_tokenizer
-    figures = Validation(
-        validation,
-        chunk_size=settings.model.chunk_size,
-        count=settings.validation_windows,
-        with_chunks=True,
-        with_texts=not chunk_tokenizer.is_shared,
-    )(lambda batch: mixed_loss(model, batch.to(model.device), chunk_tokenizer))
+    figures = recipe.validation(
+        lambda batch: mixed_loss(model, batch.to(model.device), chunk_tokenizer)
+    )
     write_text(folder / "metrics.json", json.dumps(dict(figures), indent=2))
     model.bfloat16()
     card = model_card(
@@ -153,6 +149,7 @@ def _finish(
         figures=figures,
         documents=_sources(train),
         validation_windows=settings.validation_windows,
+        validation_context=recipe.validation.context_length,
     )
     save_refrag(folder / "model", refrag, card=card)
     _print_figures(figures)
@@ -183,6 +180,8 @@ def _check(settings: PretrainConfig) -> None:
         rates = (stage.learning_rate, stage.muon_learning_rate)
         if not all(math.isfinite(rate) for rate in rates):
             raise UserError(f"{name}: learning rates are {rates}; give finite ones")
+    if settings.max_gradient_norm <= 0:
+        raise UserError(f"max_gradient_norm={settings.max_gradient_norm}: give a number above 0")
 
 
 def _claim(folder: Path, config: str, *, main: bool) -> bool:

@@ -208,11 +208,12 @@ def run_stage(
             clock, counted, losses = time.perf_counter(), 0, {}
         due = settings.validate_every and step % settings.validate_every == 0
         if validate is not None and (due or step == settings.steps):
+            started = time.perf_counter()
             held_out = validate(lambda batch: prepared(batch.to(accelerator.device)))
+            clock += time.perf_counter() - started
             for name, mean in held_out.items():
                 writer.add_scalar(f"{settings.name}/validation/{name}", mean, tokens)
             show(settings.name, step, settings.steps, held_out)
-            clock = time.perf_counter()
         stop = _agreed(accelerator, received())
         if step % settings.save_every == 0 or step == settings.steps or stop is not None:
             _require_finite("largest weight", _largest_weight(model), settings.name, step, batch)

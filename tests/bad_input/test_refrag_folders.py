@@ -258,8 +258,12 @@ def test_a_part_in_a_pickle_is_not_read_for_pretraining(
     damage(folder / "pytorch_model.bin")
     plain = tuple(each for each in TINY if not each.startswith(f"model.{part}."))
     data = ("data.files=[text.txt]", "data.validation_files=[text.txt]")
-    given = (*plain, *data, f"model.{part}=part", "model.induction_start=false", "output=out")
-    outcome = in_process("pretrain", *given)
+    loaded = (
+        f"model.{part}=part",
+        "model.induction_start=false",
+        "model.chunk_reading_start=false",
+    )
+    outcome = in_process("pretrain", *plain, *data, *loaded, "output=out")
     check_refused(outcome, tmp_path)
     assert "pytorch_model.bin is a pickle" in outcome.err
     assert "convert it to safetensors" in outcome.err

@@ -225,6 +225,20 @@ def test_a_row_says_what_was_computed_of_what_the_policy_reads(
     assert 0 < row["selection_seconds"] < row["ttft_seconds"]
 
 
+def test_a_policy_that_reads_passages_is_given_where_they_start(
+    model: RefragForCausalLM,
+) -> None:
+    policy = make_policy(model, features=("position",), neighbours="passage")
+    reading = reader(model, policy, Method(8, True, 2))()
+    assert "passage_start" in reading.computed
+    request = Request.draw(model, length=LENGTH, prompt_length=PROMPT, chunk_size=8, seed=0)
+    inputs = PolicyInputs(model, policy.config, request, 8, lambda ids: ids, 50)
+    chunk_embeddings = torch.zeros(LENGTH // 8, model.embedding_size)
+    observation = inputs.observe(chunk_embeddings).observation
+    with torch.inference_mode():
+        assert torch.isfinite(policy(observation, torch.tensor([2]))).all()
+
+
 def test_features_are_those_of_the_environment(model: RefragForCausalLM) -> None:
     policy = make_policy(model, features=CHUNK_FEATURES, prompt_token=True)
     request = Request.draw(model, length=LENGTH, prompt_length=PROMPT, chunk_size=8, seed=0)

@@ -13,6 +13,7 @@ from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.benchmarks.model_clock import ModelSeconds
 from refrag_rl.benchmarks.timing_monitor import Point, TimingMonitor
 from refrag_rl.comparison import build_columns
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import Row, Selector
 from tests.toy_problem import CHUNK_SIZE, NUM_CHUNKS, toy_problem
@@ -52,16 +53,16 @@ class SlowComparator(Comparator):
         return np.zeros(len(indices), dtype=np.float32)
 
 
-def monitor(ticks: Ticks) -> TimingMonitor:
+def monitor(ticks: Ticks, rate: float = 2, compared: Sequence[float] = (3, 2)) -> TimingMonitor:
     comparator = SlowComparator(
         toy_problem(),
         None,  # type: ignore[arg-type]
         [HEURISTICS["recency"](), HEURISTICS["lead"]()],
-        build_columns([3, 2], [], chunk_size=CHUNK_SIZE, num_chunks=NUM_CHUNKS),
+        build_columns(compared, [], chunk_size=CHUNK_SIZE, num_chunks=NUM_CHUNKS),
         resamples=10,
     )
     comparator.ticks = ticks
-    return TimingMonitor(comparator, 2, 10, ticks)  # type: ignore[arg-type]
+    return TimingMonitor(comparator, rate, 10, ticks)  # type: ignore[arg-type]
 
 
 def test_evaluations_are_not_in_the_time(ticks: Ticks) -> None:
@@ -87,6 +88,17 @@ def test_the_best_heuristic_is_the_reference_at_the_rate_asked_for(ticks: Ticks)
     assert timing.reference is not None
     assert timing.reference_level == min(levels["recency"], levels["lead"])
     assert levels[timing.reference.name] == timing.reference_level
+
+
+def test_a_rate_of_many_digits_is_the_one_that_is_compared_at(ticks: Ticks) -> None:
+    timing = monitor(ticks, 2.6666667, [2.6666667])
+    timing.evaluate(HEURISTICS["similarity"](), 10)
+    assert np.isfinite([timing.reference_level, timing.curve[0].log_perplexity]).all()
+
+
+def test_a_rate_that_is_not_compared_at_is_refused(ticks: Ticks) -> None:
+    with pytest.raises(UserError, match="compared at 3, 2"):
+        monitor(ticks, 2.5)
 
 
 def test_the_target_is_reached_at_the_first_point_below_it(ticks: Ticks) -> None:

@@ -7,7 +7,6 @@ from refrag_rl.errors import UserError
 from refrag_rl.modeling import checkpoint
 from refrag_rl.modeling.checkpoint import (
     LoadedRefrag,
-    assemble_refrag,
     embedded_checkpoints,
     load_refrag,
     save_refrag,
@@ -17,7 +16,6 @@ from tests.tiny_models import (
     CHUNK_SIZE,
     MULTI_BYTE_TEXT,
     byte_level_tokenizer,
-    save_tiny_pair,
     tiny_encoder,
     tiny_refrag,
     word_piece_tokenizer,
@@ -159,24 +157,10 @@ def test_a_missing_encoder_tokenizer_is_refused(tmp_path):
     assert_refused(tmp_path / "refrag", r"no encoder_tokenizer/tokenizer\.json")
 
 
-def test_a_pair_with_one_tokenizer_shares_it_and_another_does_not(tmp_path):
-    encoder, decoder = save_tiny_pair(tmp_path, "llama", "roberta")
-    byte_level_tokenizer().save_pretrained(decoder)
-    byte_level_tokenizer().save_pretrained(encoder)
-    assert assemble_refrag(encoder, decoder, CHUNK_SIZE).model.config.shared_tokenizer
-    word_piece_tokenizer().save_pretrained(encoder)
-    apart = assemble_refrag(encoder, decoder, CHUNK_SIZE)
-    assert not apart.model.config.shared_tokenizer
-    assert not apart.chunk_tokenizer.is_shared
-
-
-@pytest.mark.parametrize("missing", ["encoder", "decoder"])
-def test_a_pair_without_one_of_its_parts_is_refused(tmp_path, missing):
-    folders = dict(
-        zip(("encoder", "decoder"), save_tiny_pair(tmp_path, "llama", "bert"), strict=True)
-    )
-    for path in folders.values():
-        byte_level_tokenizer().save_pretrained(path)
-    folders[missing] = tmp_path / "nowhere"
-    with pytest.raises(UserError, match=f"refrag.{missing}"):
-        assemble_refrag(folders["encoder"], folders["decoder"], CHUNK_SIZE)
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_a_tokenizer_of_more_tokens_than_its_model_knows_is_refused(tmp_path, part):
+    saved = tiny_loaded(shared=False)
+    tokenizer = saved.tokenizer if part == "decoder" else saved.chunk_tokenizer.encoder_tokenizer
+    tokenizer.add_tokens([f"<{number}>" for number in range(320)])
+    save_refrag(tmp_path, saved)
+    assert_refused(tmp_path, f"the {part} knows 320")

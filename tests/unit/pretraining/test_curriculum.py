@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refrag_rl.errors import UserError
+from refrag_rl.pretraining.batches import BatchSize, Sizes
 from refrag_rl.pretraining.curriculum import (
     Curriculum,
     curriculum_table,
@@ -50,7 +51,7 @@ def test_sizes_double_up_to_the_longest() -> None:
 
 def test_short_data_points_can_be_left_out() -> None:
     only = Curriculum(32, stages=1, min_chunks=32)
-    assert only.sizes == [32] and only.shares(0.5).tolist() == [1.0]
+    assert only.sizes == [32] and only.shares_of_windows(0.5).tolist() == [1.0]
     with pytest.raises(UserError, match="min_chunks=33"):
         Curriculum(32, min_chunks=33)
 
@@ -66,16 +67,17 @@ def test_rows_keep_their_totals_and_turn_from_short_to_long() -> None:
 def test_share_of_long_data_points_grows_with_progress() -> None:
     curriculum = Curriculum(32)
     means = [
-        float(curriculum.shares(progress) @ np.array(curriculum.sizes))
+        float(curriculum.shares_of_positions(progress) @ np.array(curriculum.sizes))
         for progress in np.linspace(0, 0.999, 9)
     ]
     assert all(a < b for a, b in pairwise(means))
-    assert curriculum.shares(0.5).sum() == pytest.approx(1)
+    assert curriculum.shares_of_positions(0.5).sum() == pytest.approx(1)
 
 
 def test_one_stage_is_no_curriculum() -> None:
     curriculum = Curriculum(32, stages=1)
-    assert np.array_equal(curriculum.shares(0.0), curriculum.shares(0.99))
+    for shares in (curriculum.shares_of_positions, curriculum.shares_of_windows):
+        assert np.array_equal(shares(0.0), shares(0.99))
 
 
 def test_published_table_follows_from_totals_and_first_terms() -> None:
@@ -87,9 +89,35 @@ def test_published_table_follows_from_totals_and_first_terms() -> None:
 def test_batches_of_so_many_windows_follow_the_counts() -> None:
     curriculum = Curriculum(8, stages=1)
     counts = np.array([2000, 2000, 4000, 8000])
-    assert np.allclose(curriculum.shares(0, [1.0] * 4), counts / counts.sum())
+    assert np.allclose(curriculum.shares_of_windows(0), counts / counts.sum())
     tokens = counts * np.array([1, 2, 4, 8])
-    assert np.allclose(curriculum.shares(0), tokens / tokens.sum())
+    assert np.allclose(curriculum.shares_of_positions(0), tokens / tokens.sum())
+
+
+def test_windows_that_are_drawn_are_those_of_the_table() -> None:
+    sizes = Sizes(range(9), Curriculum(256))  # type: ignore[arg-type]
+    totals = np.array([2000] * 3 + [4000] * 3 + [8000] * 3)
+    columns = [2113, 1234, 1022, 1131, 1536, 2441, 4408, 8844, 19272]
+    rng = np.random.default_rng(0)
+    steps = int(totals.sum()) // 2
+    drawn = [
+        sizes.draw(step / steps, BatchSize(windows=1), rng)  # type: ignore[misc]
+        for step in range(steps)
+    ]
+    counts = np.bincount(np.array(drawn), minlength=9)
+    assert (np.abs(counts - totals / 2) < 4 * np.sqrt(totals / 2)).all()
+    first = np.bincount(np.array(drawn[: columns[0] // 2]), minlength=9)
+    assert abs(first[0] - 1333 / 2) < 4 * np.sqrt(1333 / 2)
+    last = np.bincount(np.array(drawn[-columns[-1] // 2 :]), minlength=9)
+    assert abs(last[-1] - 5259 / 2) < 4 * np.sqrt(5259 / 2)
+
+
+def test_stages_of_batches_of_so_many_positions_are_equally_long() -> None:
+    curriculum = Curriculum(32, stages=4)
+    moments = np.arange(400) / 400
+    shares = np.array([curriculum.shares_of_positions(progress) for progress in moments])
+    changes = np.flatnonzero((shares[1:] != shares[:-1]).any(axis=1)) + 1
+    assert changes.tolist() == [100, 200, 300]
 
 
 @pytest.mark.parametrize(("num_chunks", "stages"), [(0, 9), (4, 0), (4, -1)])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from refrag_rl.pretraining.fused_loss import sliced_cross_entropy
 
@@ -24,6 +25,41 @@ def test_value_and_gradients_are_those_of_cross_entropy(positions: int, weighted
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for mine, theirs in zip(got, wanted, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("learns_states", "learns_weight", "products"),
+    [(True, True, 3), (True, False, 2), (False, True, 2), (False, False, 1)],
+)
+def test_only_gradients_that_are_needed_are_computed(
+    learns_states: bool, learns_weight: bool, products: int
+) -> None:
+    torch.manual_seed(0)
+    states, weight = torch.randn(30, 12), torch.randn(70, 12)
+    tokens = torch.randint(70, (30,))
+    wanted = [states.clone().requires_grad_(), weight.clone().requires_grad_()]
+    functional.cross_entropy(wanted[0] @ wanted[1].T, tokens).backward()
+    states.requires_grad_(learns_states)
+    weight.requires_grad_(learns_weight)
+    with FlopCounterMode(display=False) as counter:
+        loss = sliced_cross_entropy(states, weight, tokens)
+        if loss.requires_grad:
+            loss.backward()
+    assert counter.get_total_flops() == products * 2 * 30 * 12 * 70
+    for mine, theirs, learns in zip(
+        (states, weight), wanted, (learns_states, learns_weight), strict=True
+    ):
+        if learns:
+            assert torch.allclose(mine.grad, theirs.grad, atol=1e-6)
+        else:
+            assert mine.grad is None
+
+
+def test_without_gradients_none_is_computed() -> None:
+    weight = torch.randn(70, 12, requires_grad=True)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        sliced_cross_entropy(torch.randn(30, 12), weight, torch.randint(70, (30,)))
+    assert counter.get_total_flops() == 2 * 30 * 12 * 70
 
 
 def test_bfloat16_autocast_stays_close() -> None:

@@ -24,13 +24,14 @@ from refrag_rl.pretraining.mixture import batch_size
 from refrag_rl.pretraining.processes import build_accelerator
 from refrag_rl.pretraining.progress import Silent
 from refrag_rl.pretraining.recipe import Recipe
-from refrag_rl.pretraining.settings import PretrainConfig, StageSection
+from refrag_rl.pretraining.settings import Expansion, PartSection, PretrainConfig, StageSection
 from refrag_rl.reward import RewardModel
 from refrag_rl.schema import register
 from tests.tiny_models import (
     MULTI_BYTE_TEXT,
     byte_level_tokenizer,
     save_tiny_pair,
+    tiny_decoder,
     tiny_encoder,
     word_piece_tokenizer,
 )
@@ -197,6 +198,64 @@ def test_parts_that_do_not_fit_are_said(
     with pytest.raises(UserError, match=expected) as caught:
         run(settings(*pair, override), tmp_path / "run")
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def part(expansion: str = "none", distillation: float = 0.0) -> str:
+    """Return the override of a continual stage of one part, of 40 chunks and 8 tokens."""
+    given = f"expansion: {expansion}, distillation: {distillation}"
+    windows = "{context_length: 160, output_length: 8}"
+    return f"continual.parts=[{{kind: contiguous, weight: 1, {given}, windows: {windows}}}]"
+
+
+def gpt2_of(positions: int, folder: Path) -> tuple[str, ...]:
+    """Save a GPT-2 decoder that reads so many positions, and an encoder that reads its ids."""
+    models = {
+        "decoder": tiny_decoder("gpt2", n_positions=positions),
+        "encoder": tiny_encoder("bert"),
+    }
+    for part, model in models.items():
+        model.save_pretrained(folder / part)
+        byte_level_tokenizer().save_pretrained(folder / part)
+    return tuple(f"model.{part}={folder / part}" for part in models)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "positions"),
+    [
+        ((part(distillation=0.5),), 1 + 160 + 8),
+        ((part("all"),), 1 + 160 + 8),
+        (("reconstruction.max_chunks=32",), 1 + 32 * 5),
+    ],
+)
+def test_windows_longer_than_the_decoder_reads_are_refused_before_any_training(
+    tmp_path: Path, overrides: tuple[str, ...], positions: int
+) -> None:
+    given = (*gpt2_of(positions - 1, tmp_path), *overrides)
+    with pytest.raises(UserError, match=f"takes {positions} positions") as caught:
+        run(settings(*given), tmp_path / "run")
+    assert len(str(caught.value).splitlines()) <= 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_that_are_read_compressed_may_be_longer(tmp_path: Path) -> None:
+    given = (*gpt2_of(1 + 40 + 8, tmp_path), part())
+    run(settings(*given), tmp_path / "run")
+
+
+def test_a_stage_of_no_steps_trains_no_encoder(tmp_path: Path) -> None:
+    config = settings("reconstruction.steps=0", "continual.steps=0")
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    small["num_attention_heads"] = 2
+    config.model.decoder = {"model_type": "llama", **small}
+    config.model.encoder = {"model_type": "roberta", **small, "max_position_embeddings": 40}
+    compressed = PartSection(kind="contiguous", weight=1.0, expansion=Expansion.none)
+    config.language_modelling = StageSection(steps=0, batch_tokens=100, parts=[compressed])
+    byte_level_tokenizer().save_pretrained(tmp_path / "run")
+    model = run(config, tmp_path / "run")[0].model
+    ours, theirs = (
+        part.get_input_embeddings().weight.detach() for part in (model.encoder, model.decoder)
+    )
+    assert torch.allclose(ours, theirs * (ours.std() / theirs.std()), atol=1e-5)
 
 
 @pytest.mark.parametrize(

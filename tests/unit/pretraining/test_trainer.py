@@ -1,5 +1,6 @@
 """Stages come to the same weights whether stopped and resumed, and however batches are cut."""
 
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,21 @@ import torch
 
 from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.modeling import RefragForCausalLM
-from refrag_rl.pretraining.batch import Batch
+from refrag_rl.pretraining.batch import Batch, positions
 from refrag_rl.pretraining.batches import MixtureBatches
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers, learning_rate_factor
 from refrag_rl.pretraining.processes import build_accelerator
 from refrag_rl.pretraining.trainer import StageSettings, run_stage
-from tests.stage_runs import Losses, StoppedError, quiet, small_batches, train, train_in_processes
+from tests.stage_runs import (
+    Losses,
+    StoppedError,
+    build,
+    quiet,
+    small_batches,
+    train,
+    train_in_processes,
+)
 from tests.tiny_models import tiny_refrag
 
 
@@ -74,6 +83,49 @@ def test_two_processes_equal_one(tmp_path: Path, optimizer: str, accumulate: int
         tmp_path / "two", optimizer=optimizer, accumulate=accumulate, processes=2
     )
     require_same(weights, losses, optimizer, tmp_path / "one")
+
+
+class Rates(Losses):
+    """Keeps the tokens per second that a stage logs."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        if "tokens_per_second" in tag:
+            self.values.append(scalar_value)
+
+
+def test_tokens_per_second_leave_validation_out(
+    tmp_path: Path, batches: MixtureBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    sizes: list[int] = []
+
+    def slow(step: int, progress: float) -> Batch:
+        nonlocal now
+        now += 2.0
+        batch = batches(step, progress)
+        sizes.append(positions(batch))
+        return batch
+
+    def validate(loss_of: object) -> dict[str, float]:
+        nonlocal now
+        now += 100.0
+        return {}
+
+    rates, model = Rates(), tiny_refrag()
+    run_stage(
+        model,
+        build(model, "sgd"),
+        slow,
+        mixed_loss,
+        accelerator=build_accelerator(bfloat16=False),
+        settings=StageSettings("s", 4, log_every=4, validate_every=1),
+        folder=tmp_path / "state",
+        writer=rates,
+        show=quiet,
+        validate=validate,
+    )
+    assert rates.values == [pytest.approx(sum(sizes) / 8)]
 
 
 def test_loss_falls(batches: MixtureBatches, tmp_path: Path) -> None:
@@ -187,3 +239,24 @@ def test_every_parameter_is_optimized_once() -> None:
     assert sorted(seen) == sorted({id(p) for p in model.parameters()})
     muon = {id(p) for group in optimizers[1].param_groups for p in group["params"]}
     assert id(model.get_input_embeddings().weight) not in muon
+
+
+@pytest.mark.parametrize("decoder", ["llama", "qwen2"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_output_layers_are_no_matrices_of_layers(decoder: str, whole: bool) -> None:
+    model = tiny_refrag(decoder)
+    optimizers = build_optimizers(
+        [model] if whole else [model.encoder, model.projector, model.decoder],
+        name="muon",
+        learning_rate=1e-3,
+        muon_learning_rate=1e-3,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+    )
+    adamw, muon = (
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in optimizers
+    )
+    output_layer = model.get_output_embeddings().weight
+    assert id(output_layer) in adamw and id(output_layer) not in muon
+    assert all(id(p) in muon for p in model.decoder.model.layers.parameters() if p.ndim == 2)
