@@ -7,8 +7,9 @@
 2. Of each policy: interquartile mean over training seeds, with intervals over seeds and documents,
    of its log-perplexity and of its paired difference to every heuristic; p-values of the latter,
    adjusted by Holm's method over all heuristics and all cells with room.
-3. The chosen agent, one for all cells, is the one of the lowest mean log-perplexity on validation
-   windows (VALIDATION/NAME.parquet): the cells play no part in it.
+3. The chosen agent, one for all cells, is the first of NAME..., given cheapest first, that is level
+   on validation windows (VALIDATION/NAME.parquet) with the one of the lowest mean there: the cells
+   play no part in it.
 4. Share of the gap between random and oracle that is closed: ratio of means over the same windows.
 5. Variants are compared with each other by the difference of their interquartile means, the seeds
    of both resampled.
@@ -131,33 +132,51 @@ def adjust(rows: list[dict[str, Any]]) -> None:
             test["p_holm"] = float(value)
 
 
-def validated(folder: Path, agents: list[str]) -> dict[str, list[float | None] | None]:
-    """Return the interquartile means of agents on the validation windows, lowest first.
+def validated(folder: Path, agents: list[str]) -> dict[str, dict[str, list[float | None] | None]]:
+    """Return the agents' interquartile means on validation windows, and how far from the lowest.
 
     Agents that were not measured there are left out.
 
     Raises:
         ValueError: They were measured on different windows.
     """
-    frames = {
-        name: pd.read_parquet(folder / f"{name}.parquet")
-        for name in agents
-        if (folder / f"{name}.parquet").exists()
-    }
-    found: list[tuple[float, str, list[float | None] | None]] = []
+    scores: dict[str, Scores] = {}
     windows: list[str] | None = None
-    for name, frame in frames.items():
+    documents: list[str] = []
+    for name in agents:
+        if not (folder / f"{name}.parquet").exists():
+            continue
+        frame = pd.read_parquet(folder / f"{name}.parquet")
         of_seeds = [part for _, part in frame.groupby("selector", sort=False)]
         for part in of_seeds:
             own = (part.window + " " + part.budget.astype(str)).tolist()
             if windows is not None and own != windows:
                 raise ValueError(f"{name} was measured on other validation windows")
-            windows = own
-        scores = np.stack([part.log_perplexity.to_numpy() for part in of_seeds])
-        documents = of_seeds[0].document.tolist()
-        level = interquartile_mean(scores, documents, resamples=RESAMPLES)
-        found.append((level.mean, name, ends(level)))
-    return {name: level for _, name, level in sorted(found)}
+            windows, documents = own, part.document.tolist()
+        scores[name] = np.stack([part.log_perplexity.to_numpy() for part in of_seeds])
+    levels = {
+        name: interquartile_mean(each, documents, resamples=RESAMPLES)
+        for name, each in scores.items()
+    }
+    lowest = min(levels, key=lambda name: levels[name].mean, default="")
+    return {
+        name: {
+            "level": ends(levels[name]),
+            "to_lowest": ends(
+                interquartile_difference(each, scores[lowest], documents, resamples=RESAMPLES)
+            ),
+        }
+        for name, each in scores.items()
+    }
+
+
+def choose(validation: dict[str, dict[str, list[float | None] | None]]) -> str | None:
+    """Return the first agent, in the order given, that is not beyond the interval of the lowest."""
+    for name, figures in validation.items():
+        to_lowest = figures["to_lowest"]
+        if to_lowest is not None and (to_lowest[1] is None or to_lowest[1] <= 0):
+            return name
+    return None
 
 
 def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -215,7 +234,7 @@ def main() -> None:
     parser.add_argument("cells", type=Path)
     parser.add_argument("validation", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--agents", nargs="+", required=True, help="that compete in every cell")
+    parser.add_argument("--agents", nargs="+", required=True, help="compared, cheapest first")
     parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
     options = parser.parse_args()
     cells = read_cells(options.cells)
@@ -231,7 +250,7 @@ def main() -> None:
     ]
     on_validation = validated(options.validation, options.agents)
     found = {
-        "chosen": next(iter(on_validation), None),
+        "chosen": choose(on_validation),
         "validation": on_validation,
         "cells": rows,
         "inputs": [

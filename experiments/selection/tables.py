@@ -126,8 +126,11 @@ def cells_table(results: dict[str, Any]) -> str:
 
 def validation_table(results: dict[str, Any]) -> str:
     """Return the log-perplexity of the agents on validation windows, by which one is chosen."""
-    rows = [[name, level(ends)] for name, ends in results.get("validation", {}).items()]
-    return table(["agent", "log-perplexity, validation"], rows)
+    rows = [
+        [name, level(figures["level"]), signed(figures["to_lowest"])]
+        for name, figures in results.get("validation", {}).items()
+    ]
+    return table(["agent", "log-perplexity, validation", "difference to the lowest"], rows)
 
 
 def copies_table(rows: list[dict[str, Any]]) -> str:

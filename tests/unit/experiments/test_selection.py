@@ -104,10 +104,16 @@ def test_room_leads_and_shares_of_cells(script, cells):
 
 
 def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script, tmp_path):
-    validation(tmp_path / "validation", {"ahead": 2.0, "behind": 3.0})
-    found = script("results").validated(tmp_path / "validation", ["behind", "ahead", "absent"])
-    assert list(found) == ["ahead", "behind"]
-    assert found["ahead"][0] == pytest.approx(2.05)
+    validation(tmp_path / "validation", {"behind": 3.0, "level": 2.01, "ahead": 2.0})
+    results = script("results")
+    agents = ["behind", "level", "ahead"]
+    found = results.validated(tmp_path / "validation", [*agents, "absent"])
+    assert list(found) == agents
+    assert found["ahead"]["level"][0] == pytest.approx(2.05)
+    assert found["behind"]["to_lowest"][1] > 0
+    assert found["level"]["to_lowest"][1] < 0 < found["level"]["to_lowest"][2]
+    assert results.choose(found) == "level"
+    assert results.choose({}) is None
     frame = pd.read_parquet(tmp_path / "validation" / "ahead.parquet")
     frame[frame.window != "w7"].to_parquet(tmp_path / "validation" / "ahead.parquet")
     with pytest.raises(ValueError, match="other validation windows"):
