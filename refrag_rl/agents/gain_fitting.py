@@ -49,7 +49,7 @@ def regression_loss(
     gains nats decide, and a gain of some hundredths is noise to them. With a ``predicted`` one, a
     window's weight is ``1 / (1 + mean of its chunks' squared predictions)``: the variance function
     of a quasi-likelihood (McCullagh and Nelder, Generalized Linear Models, chapter 9), by which
-    windows of large gains err by more. The weights hang on what the policy sees and not on the
+    windows of large gains err by more. The weights depend on what the policy sees and not on the
     gains measured, so that the best predictions stay the expected gains.
 
     Args:

@@ -6,8 +6,8 @@
 2. It learns to behave like a bound that knows what the policy cannot know, so where the best chunk
    cannot be told from the observation it spreads its probability, and what it selects need not be
    what is best on average: this is the price of having no reward.
-3. A label is dear: each pick costs a set for every chunk left, ``picks * L`` sets a window, against
-   ``G`` of a group. ``picks`` cuts the order off after the first ones, which matter most.
+3. A label is expensive: each pick costs a set for every chunk left, ``picks * L`` sets a window,
+   against ``G`` of a group. ``picks`` cuts the order off after the first ones, which matter most.
    ``total_rewards`` counts all of these sets.
 """
 

@@ -5,7 +5,7 @@
    (Schulman et al. 2017, arXiv 1707.06347; 2016, arXiv 1506.02438), actions masked as by Huang and
    Ontanon (arXiv 2006.14171). The algorithm is sb3-contrib's, unchanged.
 2. Departures from the paper: a learned state value is the baseline instead of a group's mean, so
-   that no window is scored more often than it is met; logits are computed anew at each step of the
+   that no window is scored more often than it is met; logits are computed again at each step of the
    update, but from what does not change through an episode, so they are the paper's.
 3. Departures from the defaults of sb3-contrib, each because of the problem: no discount (an episode
    is one decision in parts); the update's size is counted in episodes, the unit of every agent
@@ -13,7 +13,7 @@
    own.
 4. The rollout buffer holds each episode's context once (``refrag_rl.agents.rollout``); what is
    learned from it is the same.
-5. Episodes start anew with each update, so that a training can be resumed between two of them.
+5. Each update begins new episodes, so that a training can be resumed between two of them.
    Those that an update cuts off are not scored; the state's value stands in for their reward.
 """
 

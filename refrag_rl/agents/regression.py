@@ -5,7 +5,7 @@
    ``j``, nats per token, both scored by the frozen decoder.
 2. The policy network's logits are the predictions, in units of ``gain_scale`` nats; the loss is
    their mean squared error. Selection takes the ``T'`` chunks of largest prediction, as it does
-   for every policy. A policy whose logits are computed anew at each pick is shown ``S`` and
+   for every policy. A policy whose logits are computed at each pick is shown ``S`` and
    predicts the gain beside it: it selects as the greedy oracle would, by predicted gains.
 3. Gains are measured beside a random set and not alone, with its size uniform on ``0 .. T' - 1``:
    the prediction is then what a chunk adds on average while the budget fills up (a Shapley value of
@@ -13,8 +13,8 @@
    nor that some only work together. Both cost the same.
 4. Random sets are not what the policy would expand. So a share ``on_policy`` of the sets and chunks
    is drawn from the policy as it is: gains are measured where they matter.
-5. Scores are dear and gradient steps are not: gains stay true while the policy changes, so each is
-   used again (``replay``).
+5. Scores are expensive, gradient steps are not: gains stay true while the policy changes, so each
+   is used again (``replay``).
 6. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
    say the same are both taken. This is what RL adds. The reward option and the baseline of the
    environment play no part.

@@ -19,7 +19,7 @@ def has_compiler() -> bool:
 def compile_body(decoder: PreTrainedModel) -> PreTrainedModel:
     """Let a decoder's body be compiled when it is first called; return the decoder.
 
-    Sizes are kept open, so that batches of other shapes are not compiled anew.
+    Sizes are kept open, so that batches of other shapes are not compiled again.
     """
     decoder.base_model.compile(dynamic=True)
     return decoder

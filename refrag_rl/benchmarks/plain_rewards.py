@@ -1,6 +1,6 @@
 """Rewards as one would compute them with Hugging Face classes alone: the ways to compare with.
 
-Both encode the chunks anew for every call of the decoder, give it an attention mask, and let it
+Both encode the chunks again for every call of the decoder, give it an attention mask, and let it
 make the logits of every position in float32.
 """
 

@@ -3,8 +3,8 @@
 1. A reward is the log-perplexity of one selection of one window. Each window has a group of
    different random selections, as GRPO scores them.
 2. One at a time: a Hugging Face forward pass with ``labels`` in float32 for each selection, its
-   window's chunks encoded anew.
-3. In batches: the same for several selections at once, each batch's chunks encoded anew.
+   window's chunks encoded again.
+3. In batches: the same for several selections at once, each batch's chunks encoded again.
 4. Ours: ``RewardModel`` with empty caches. It encodes each window's chunks once and scores each
    selection once; both are in its time. As in ``refrag_rl.train``, the process keeps freed memory
    (``refrag_rl.allocator``); the plain ways run as the system's defaults have it.

@@ -40,7 +40,7 @@ class Comparator:
         decoder: Reads the references that hold no chunks.
         heuristics: Selectors that the others are compared with.
         columns: Budgets that are compared.
-        oracle: Bounds to compare with; dear: see ``refrag_rl.agents.oracle``.
+        oracle: Bounds to compare with; expensive: see ``refrag_rl.agents.oracle``.
         references: Whether the references are scored and have rows.
         seed: Of the random selectors and of the bootstrap.
         resamples: Of the bootstrap.

@@ -3,9 +3,9 @@
 1. REFRAG (arXiv 2509.01092, A.1): ``s = g({c_i})``, ``g`` a two-layer transformer over the chunk
    embeddings; ``s`` is computed once a context and masked as picks are made. With ``features=()``,
    ``prompt_token=False`` and ``budget_token=False`` this is that policy: it knows no positions.
-2. Departures, each an option: logits anew after each pick (the chunks expanded so far are marked in
-   the input); chunk features enter together with those of neighbouring chunks (what a chunk is
-   worth can hang on a match in the chunk before it, and attention without positions knows no
+2. Departures, each an option: logits again after each pick (the chunks expanded so far are marked
+   in the input); chunk features enter together with those of neighbouring chunks (what a chunk is
+   worth can depend on a match in the chunk before it, and attention without positions knows no
    neighbours), by two convolutions or passage by passage; the prompt's embedding and the total
    budget are further input tokens.
 3. The paper leaves open: pre-norm, GELU, no dropout (log-probabilities at sampling and at update
@@ -47,8 +47,8 @@ class PointerConfig:
         features: Which of ``CHUNK_FEATURES`` the policy reads; () is the paper's policy.
         prompt_token: Whether the prompt's embedding is one more input token.
         budget_token: Whether the total budget is one more input token.
-        logits: ``once`` a context, as the paper, or anew at ``each_pick``, from what is expanded so
-            far.
+        logits: ``once`` a context, as the paper, or again at ``each_pick``, from what is expanded
+            so far.
         width: Hidden size, a multiple of ``heads``.
         layers: Transformer layers.
         heads: Attention heads.

@@ -2,7 +2,7 @@
 
 1. A policy whose logits are computed once a context (REFRAG, arXiv 2509.01092, A.1) selects by the
    Plackett-Luce distribution of ``refrag_rl.policies.plackett_luce``, in one shot.
-2. A policy whose logits are computed anew after each pick reads what is expanded already. Its
+2. A policy whose logits are computed again after each pick reads what is expanded already. Its
    selections are made step by step, each from the softmax over the chunks that are left; a pick can
    then depend on those before it (and not take what they made redundant), at ``T'`` passes through
    the network in place of one.
