@@ -164,7 +164,12 @@ def _write_cache(path: Path, documents: list[Document]) -> None:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, delete=False
         ) as file:
-            file.write("\n".join(rows))
-        os.replace(file.name, path)
+            try:
+                file.write("\n".join(rows))
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     except OSError as error:
         warnings.warn(f"corpus docs: its cache {path} cannot be written ({error})", stacklevel=3)

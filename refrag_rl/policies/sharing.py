@@ -67,12 +67,3 @@ def shared_contexts(observation: Mapping[str, Tensor], budget: Tensor) -> Shared
         return SharedContexts(rows, context)
     every = torch.arange(batch, device=budget.device)
     return SharedContexts(every, every)
-
-
-def in_every_row(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a batch with its context in every row, as the environment gives it."""
-    rows = dict(observation)
-    if CONTEXT in rows:
-        context = rows.pop(CONTEXT).flatten().long()
-        rows |= {name: rows[name][context] for name in CONTEXT_KEYS}
-    return rows

@@ -17,7 +17,7 @@ from torch import nn
 from refrag_rl.agents.ppo_policy import MaskablePointerPolicy
 from refrag_rl.agents.rollout import EpisodeRolloutBuffer
 from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
-from refrag_rl.policies.sharing import in_every_row
+from tests.contexts import in_every_row
 from tests.planted import planted_problem
 
 OPTIONS = {"n_steps": 12, "batch_size": 24, "n_epochs": 3, "learning_rate": 0.01, "ent_coef": 0.01}

@@ -9,7 +9,8 @@ from refrag_rl.agents.rollout import EpisodeRolloutBuffer
 from refrag_rl.envs import SelectiveExpansionVectorEnv
 from refrag_rl.envs.layout import observation_space
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
-from refrag_rl.policies.sharing import CONTEXT, CONTEXT_KEYS, in_every_row
+from refrag_rl.policies.sharing import CONTEXT, CONTEXT_KEYS
+from tests.contexts import in_every_row
 from tests.planted import planted_problem
 
 
