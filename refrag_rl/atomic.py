@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all, also after a crash or a loss of power."""
+"""Files and folders that are there whole or not at all, also after a crash or a loss of power."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,31 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(fresh, path)
     except BaseException:
         fresh.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Yield the folder to make and write files into; it becomes ``path`` at the end, whole.
+
+    As ``replacing``, but ``path`` must not exist yet. What a killed process left is made again.
+
+    Args:
+        path: In a folder that exists.
+
+    Raises:
+        OSError: As when files are written, such as for a full disk.
+    """
+    fresh = path.with_name(f".{path.name}{FRESH_SUFFIX}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        yield fresh
+        for written in (*fresh.iterdir(), fresh):
+            sync(written)
+        os.replace(fresh, path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
         raise
     sync(path.parent)
 

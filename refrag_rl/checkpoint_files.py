@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from refrag_rl.atomic import remove_leftovers, replacing
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 
 _DAMAGE = (
     OSError,
@@ -146,7 +146,7 @@ class CheckpointFiles:
                 saved = _read(path)
                 self._check(saved)
             except _DAMAGE as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                reason = first_line(error, 200)
                 damaged.append(f"{path} is damaged ({reason})")
                 continue
             if damaged and report:

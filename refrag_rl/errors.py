@@ -46,3 +46,13 @@ class StoppedError(BaseException):
     def __init__(self, signal: int, message: str = "") -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """Return the first line of an error's text, or its type where it has none.
+
+    Args:
+        error: Of a library: its text may have any number of lines, of any length.
+        most: Characters that are kept.
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]

@@ -17,13 +17,13 @@ from rich.table import Table
 from refrag_rl import conf
 from refrag_rl.bounds import check_ranges
 from refrag_rl.commands import describe
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
 from refrag_rl.evaluation.stored_rows import checked_rows
 from refrag_rl.evaluation.tables import comparison_tables
 from refrag_rl.page.run_report import REPORT_FILE
 from refrag_rl.run_folder import CONFIG_FILE, METADATA_FILE
-from refrag_rl.saved_runs import first_line, read_config, read_json, refuse_links
+from refrag_rl.saved_runs import read_config, read_json, refuse_links
 from refrag_rl.schema import TrainConfig
 
 OPEN_SECTIONS = ("agent", "corpus", "refrag", "windows")

@@ -63,15 +63,17 @@ class Episodes(NamedTuple):
 class EpisodeRecorder(BaseCallback):
     """Keeps what the environment says of each episode that ends."""
 
+    READ = ("window", "budget", "expanded", "log_perplexity")
+
     def __init__(self) -> None:
         super().__init__()
-        self._ended: list[tuple[int, int, NDArray[np.bool_], float]] = []
+        self._ended: list[Mapping[str, Any]] = []
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
         # Not the whole information: it holds the last observation.
         self._ended += [
-            (info["window"], info["budget"], info["expanded"], info["log_perplexity"])
+            {name: info[name] for name in self.READ}
             for info, done in zip(infos, dones, strict=True)
             if done
         ]
@@ -81,10 +83,10 @@ class EpisodeRecorder(BaseCallback):
         """Return the episodes that ended since the last call."""
         ended, self._ended = self._ended, []
         return Episodes(
-            np.array([window for window, *_ in ended], dtype=np.int64),
-            np.array([budget for _, budget, *_ in ended], dtype=np.int64),
-            np.array([row for *_, row, _ in ended], dtype=bool).reshape(-1, num_chunks),
-            np.array([level for *_, level in ended], dtype=np.float64),
+            np.array([info["window"] for info in ended], dtype=np.int64),
+            np.array([info["budget"] for info in ended], dtype=np.int64),
+            np.array([info["expanded"] for info in ended], dtype=bool).reshape(-1, num_chunks),
+            np.array([info["log_perplexity"] for info in ended], dtype=np.float64),
         )
 
 

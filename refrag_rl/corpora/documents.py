@@ -33,17 +33,15 @@ class DistinctNames:
     """Tells documents of one name apart: the second of ``a`` becomes ``a#2``."""
 
     def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
         self._given: set[str] = set()
+        self._repeats: Counter[str] = Counter()
 
     def of(self, name: str) -> str:
         """Return a name that was not given before, by the order in which they are asked for."""
-        self._seen[name] += 1
-        number = self._seen[name]
-        apart = name if number == 1 else f"{name}#{number}"
+        apart = name
         while apart in self._given:
-            self._seen[name] += 1
-            apart = f"{name}#{self._seen[name]}"
+            self._repeats[name] += 1
+            apart = f"{name}#{self._repeats[name] + 1}"
         self._given.add(apart)
         return apart
 

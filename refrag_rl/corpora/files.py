@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refrag_rl.corpora.documents import DistinctNames, Document
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TEXT = (".txt", ".md", ".rst", ".tex", ".text")
@@ -153,8 +153,7 @@ def _parquet_rows(
                 where = f"{file}, row {number}"
                 yield _document(row, where, f"{_name(file)}:{number}", text_field, id_field)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise UserError(f"{file}: it cannot be read as parquet ({first_line}).") from error
+        raise UserError(f"{file}: it cannot be read as parquet ({first_line(error)}).") from error
 
 
 def _document(

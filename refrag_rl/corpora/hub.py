@@ -8,7 +8,7 @@ from typing import Any
 
 from refrag_rl.corpora.documents import DistinctNames, Document
 from refrag_rl.corpora.files import require_text
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 
 
 def load(
@@ -60,9 +60,8 @@ def load(
         )
     except Exception as error:
         # datasets raises errors of a dozen libraries here, all of them about what was asked for.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"corpus.name={name}: the data set cannot be loaded ({reason[:300]}).\n"
+            f"corpus.name={name}: the data set cannot be loaded ({first_line(error)}).\n"
             "Check corpus.name, corpus.config and corpus.dataset_split, and the network."
         ) from error
     columns = list(rows.column_names or [])

@@ -48,16 +48,11 @@ class MixedWindows:
         seed: int = 0,
         with_texts: bool = True,
     ) -> None:
-        whole = isinstance(context_length, int) and not isinstance(context_length, bool)
-        if not whole or context_length < 1:
-            raise UserError(f"windows.context_length={context_length!r}: give a whole number.")
         listed = isinstance(parts, Sequence) and not isinstance(parts, str)
         if not listed or not all(isinstance(part, Mapping) for part in parts):
             raise UserError(f"windows.parts={parts!r}: give kinds, as in [{{kind: recall}}]")
         if not parts:
             raise UserError("windows.parts is empty; give kinds, as in [{kind: recall}]")
-        self.chunk_size = chunk_size
-        self.num_chunks = context_length // chunk_size
         self._count = count
         shared = {
             "chunk_size": chunk_size,
@@ -67,6 +62,8 @@ class MixedWindows:
             "with_texts": with_texts,
         }
         self._parts = [_part(dict(part), corpus, shared) for part in parts]
+        self.chunk_size = chunk_size
+        self.num_chunks = self._parts[0].num_chunks
 
     def __len__(self) -> int:
         """Return ``count``."""

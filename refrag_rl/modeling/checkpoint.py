@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.config import RefragConfig
@@ -87,7 +87,7 @@ def load_refrag(
         )
     except Exception as error:  # transformers raises all kinds on a config that does not fit
         raise _no_checkpoint(
-            folder, f"its weights or its config cannot be read ({_first_line(error)})"
+            folder, f"its weights or its config cannot be read ({first_line(error, 160)})"
         ) from error
     model, report = loaded
     if report["missing_keys"]:
@@ -199,7 +199,7 @@ def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokeniz
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(
-            f"{role}={str(name)!r}: its tokenizer cannot be loaded ({_first_line(error)}).\n"
+            f"{role}={str(name)!r}: its tokenizer cannot be loaded ({first_line(error, 160)}).\n"
             "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
         ) from error
 
@@ -234,7 +234,7 @@ def _load_tokenizer(folder: Path, checkpoint: Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise _no_checkpoint(
-            checkpoint, f"its {name}tokenizer.json cannot be read ({_first_line(error)})"
+            checkpoint, f"its {name}tokenizer.json cannot be read ({first_line(error, 160)})"
         ) from error
 
 
@@ -245,7 +245,3 @@ def _no_checkpoint(folder: Path, reason: str) -> UserError:
 def _what_is_allowed() -> str:
     names = ", ".join(embedded_checkpoints()) or "none in this installation"
     return f"Give a folder written by refrag_rl.pretrain, or an embedded checkpoint ({names})."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +16,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from refrag_rl.atomic import FRESH_SUFFIX, sync
+from refrag_rl.atomic import making_folder
 from refrag_rl.corpora.documents import Document
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import (
     LoadedRefrag,
@@ -72,25 +70,16 @@ def decoder_tokenizer(
             share=settings.tokenizer.share,
             seed=settings.seed,
         )
-        _save_whole(trained, folder)
+        # Whole or not at all: what is there later is trusted.
+        with making_folder(folder) as fresh:
+            trained.save_pretrained(fresh)
     try:
         return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(folder))
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(
-            f"{folder}: the tokenizer of this run cannot be read ({_first_line(error)}).\n"
+            f"{folder}: the tokenizer of this run cannot be read ({first_line(error, 160)}).\n"
             "Put back the files that were there, or begin anew in another output."
         ) from error
-
-
-def _save_whole(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a tokenizer's folder whole or not at all: what is there later is trusted."""
-    fresh = folder.with_name(f".{folder.name}{FRESH_SUFFIX}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    tokenizer.save_pretrained(fresh)
-    for path in (*fresh.iterdir(), fresh):
-        sync(path)
-    os.replace(fresh, folder)
-    sync(folder.parent)
 
 
 def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> LoadedRefrag:
@@ -186,7 +175,7 @@ def _load_or_make(
         except UserError as error:
             raise UserError(f"model.{part}: {error}") from error
         except Exception as error:  # transformers raises all kinds on files that do not fit
-            reason = _first_line(error)
+            reason = first_line(error, 160)
             raise UserError(
                 f"model.{part}={section} cannot be loaded ({reason}).\n"
                 "Give a folder with a model and its tokenizer, or a name on the Hugging Face hub."
@@ -211,13 +200,10 @@ def _load_or_make(
         config = AutoConfig.for_model(model_type, **{**own, **settings})
         return auto_class.from_config(config, trust_remote_code=False)
     except Exception as error:  # each model has its own way to refuse a configuration
+        reason = first_line(error, 160)
         raise UserError(
-            f"model.{part}: no {model_type} can be made with these settings ({_first_line(error)})"
+            f"model.{part}: no {model_type} can be made with these settings ({reason})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 @torch.no_grad()

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from refrag_rl import atomic
 from refrag_rl.corpora.documents import Document
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import save_refrag
-from refrag_rl.pretraining import assembly
 from refrag_rl.pretraining.assembly import build_model, decoder_tokenizer
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.settings import ModelSection, PretrainConfig, TokenizerSection
@@ -172,7 +172,7 @@ def test_a_tokenizer_that_was_not_wholly_written_is_trained_again(
 
     folder = tmp_path / "tokenizer"
     with monkeypatch.context() as patch:
-        patch.setattr(assembly, "sync", kill)
+        patch.setattr(atomic, "sync", kill)
         with pytest.raises(Killed):
             decoder_tokenizer(config(), DOCUMENTS, folder)
     assert not folder.exists()
