@@ -242,9 +242,19 @@ class InspectConfig:
 
 
 @dataclass
+class ShapeSection:
+    """Decoder and encoder of random weights."""
+
+    name: str = MISSING
+    decoder: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RewardsBenchmarkConfig(CommonConfig):
     """``python -m refrag_rl.benchmark rewards``."""
 
+    model: ShapeSection | None = None
     rates: list[float] = field(default_factory=list)
     dtypes: list[NumberFormat] | None = None
     count: int = within(1)
@@ -303,15 +313,6 @@ class PretrainBenchmarkConfig:
 
 
 @dataclass
-class ShapeSection:
-    """Decoder and encoder of random weights."""
-
-    name: str = MISSING
-    decoder: dict[str, Any] = field(default_factory=dict)
-    encoder: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class PolicyShapeSection:
     """A policy of random weights: what it reads, and its network."""
 
@@ -339,6 +340,7 @@ class LatencyBenchmarkConfig:
     prompt_length: int = MISSING
     output_length: int = MISSING
     policy: PolicyShapeSection = field(default_factory=PolicyShapeSection)
+    cuda_graphs: bool = MISSING
     encoder_tokens: int = within(1)
     warmup: int = within(0)
     repeats: int = within(1)

@@ -1,8 +1,7 @@
 """Answering a request token by token, with the times that the paper reports.
 
 1. Time to the first token (TTFT): from the request to the first generated token, so everything that
-   makes the decoder's input, and the prefill. In the prefill the output layer is applied to the
-   last position only.
+   makes the decoder's input, and the prefill (``prefill``).
 2. Time per further token (TTIT): the rest over the further tokens.
 3. Throughput: all generated tokens over the whole time.
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from refrag_rl.benchmarks.machine import wait_for
+from refrag_rl.benchmarks.prefill import Prefill, next_token
 from refrag_rl.benchmarks.reading import Reading
 
 
@@ -52,24 +52,27 @@ class Answer(NamedTuple):
 
 
 @torch.inference_mode()
-def answer(decoder: PreTrainedModel, read: Callable[[], Reading], output_length: int) -> Answer:
+def answer(
+    decoder: PreTrainedModel, prefill: Prefill, read: Callable[[], Reading], output_length: int
+) -> Answer:
     """Generate tokens; the device is waited for at the start, after the first token, at the end.
 
     Args:
         decoder: A causal language model.
-        read: Makes its ``inputs_embeds``.
+        prefill: Reads what ``read`` makes.
+        read: Makes the decoder's ``inputs_embeds``.
         output_length: ``o``, 2 or more.
     """
     device = decoder.device
     wait_for(device)
     started = time.perf_counter()
     reading = read()
-    cache = DynamicCache(config=decoder.config)
-    tokens = [_next_token(decoder, cache, inputs_embeds=reading.inputs_embeds)]
+    token, cache = prefill(reading.inputs_embeds)
+    tokens = [token]
     wait_for(device)
     first = time.perf_counter()
     while len(tokens) < output_length:
-        tokens.append(_next_token(decoder, cache, input_ids=tokens[-1]))
+        tokens.append(next_token(decoder, cache, input_ids=tokens[-1]))
     wait_for(device)
     ended = time.perf_counter()
     return Answer(
@@ -81,13 +84,6 @@ def answer(decoder: PreTrainedModel, read: Callable[[], Reading], output_length:
         selection_seconds=reading.selection_seconds,
         computed=reading.computed,
     )
-
-
-def _next_token(decoder: PreTrainedModel, cache: DynamicCache, **inputs: Tensor) -> Tensor:
-    """Return the most probable next token, (1, 1); what was read is added to the cache."""
-    output = decoder(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    token: Tensor = output.logits[:, -1].argmax(-1, keepdim=True)
-    return token
 
 
 def cache_bytes(cache: DynamicCache) -> int:

@@ -10,7 +10,8 @@
 4. What the policy reads is computed in the request, and in its times, but for what depends on a
    chunk alone where chunk embeddings are cached (``policy_inputs``); each row says what was
    computed, and what the selection took in all.
-5. At each length the methods take turns, after a warm-up, and the medians count.
+5. With ``cuda_graphs`` each prefill is captured in the warm-up and replayed (``prefill``).
+6. At each length the methods take turns, after a warm-up, and the medians count.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from refrag_rl.benchmarks.latency_figure import latency_figure
 from refrag_rl.benchmarks.latency_rows import LatencyRow, latency_rows
 from refrag_rl.benchmarks.machine import Format, describe_device, number_format
 from refrag_rl.benchmarks.methods import Method, list_methods
+from refrag_rl.benchmarks.prefill import CapturedPrefill, EagerPrefill
 from refrag_rl.benchmarks.reading import Reader
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Request
@@ -67,6 +69,11 @@ def run(config: DictConfig) -> None:
     _check(config)
     folder = choose_run_folder(config, "benchmark")
     device = torch.device(choose_device("device", config.device.value))
+    if config.cuda_graphs and (device.type != "cuda" or not config.warmup):
+        raise UserError(
+            f"cuda_graphs=true: it needs a GPU and a warm-up of 1 or more to capture in; here are "
+            f"device={device.type} and warmup={config.warmup}; give cuda_graphs=false"
+        )
     dtype = number_format(config.dtype.value, device)
     silence_kernel_advice()
     shape = OmegaConf.to_container(config.model, resolve=True)
@@ -90,6 +97,7 @@ def run(config: DictConfig) -> None:
         encoder_tokens=config.encoder_tokens,
         warmup=config.warmup,
         repeats=config.repeats,
+        cuda_graphs=config.cuda_graphs,
         seed=config.seed,
         name=config.model.name,
         dtype=dtype,
@@ -176,6 +184,7 @@ def measure(
     encoder_tokens: int,
     warmup: int,
     repeats: int,
+    cuda_graphs: bool = False,
     seed: int,
     name: str,
     dtype: Format,
@@ -192,6 +201,7 @@ def measure(
         encoder_tokens: Tokens that the encoder reads at once, at most.
         warmup: Requests before the measured ones.
         repeats: Measured requests.
+        cuda_graphs: Whether prefills are captured in the warm-up and replayed.
         seed: Of the tokens.
         name: Of the model, stands in the rows.
         dtype: Of the model, stands in the rows.
@@ -211,7 +221,7 @@ def measure(
                 method: _reader(model, policy, method, length, prompt_length, encoder_tokens, seed)
                 for method in methods
             }
-            answers = _answers(model, readers, output_length, warmup, repeats)
+            answers = _answers(model, readers, output_length, warmup, repeats, cuda_graphs)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"a context of {length} tokens needs more memory than the GPU has; give shorter "
@@ -264,11 +274,13 @@ def _answers(
     output_length: int,
     warmup: int,
     repeats: int,
+    cuda_graphs: bool,
 ) -> dict[Method, list[Answer]]:
     """Return the measured answers of each method, in turns."""
     answers: dict[Method, list[Answer]] = {method: [] for method in readers}
+    prefill = CapturedPrefill if cuda_graphs else EagerPrefill
     calls = {
-        method: partial(answer, model.decoder, reader, output_length)
+        method: partial(answer, model.decoder, prefill(model.decoder), reader, output_length)
         for method, reader in readers.items()
     }
     for turn in range(warmup + repeats):

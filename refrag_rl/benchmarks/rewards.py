@@ -8,7 +8,9 @@
 4. Ours: ``RewardModel`` with empty caches. It encodes each window's chunks once and scores each
    selection once; both are in its time. As in ``refrag_rl.train``, the process keeps freed memory
    (``refrag_rl.allocator``); the plain ways run as the system's defaults have it.
-5. The ways take turns in one process, and the medians count. The share of the machine's limit (MFU)
+5. With ``model`` the frozen model is a shape of random weights; windows, tokenizer and chunk size
+   are those of ``refrag``, and the encoder reads the decoder's token ids.
+6. The ways take turns in one process, and the medians count. The share of the machine's limit (MFU)
    counts the FLOPs of ours, encoding included.
 """
 
@@ -21,19 +23,22 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks import plain_rewards
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.selections import random_groups
+from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.comparison import build_columns
+from refrag_rl.composition import FrozenRefrag, build_refrag, evaluation_split
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
-from refrag_rl.loading import load
+from refrag_rl.loading import load_windows
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16, warn_of_imitated_bfloat16
+from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
 from refrag_rl.schema import NumberFormat
@@ -89,19 +94,24 @@ def run(config: DictConfig) -> None:
     if config.dtypes is not None and not config.dtypes:
         raise UserError("dtypes=[]: give one or both of float32 and bfloat16, or null")
     folder = choose_run_folder(config, "benchmark")
-    refrag, source = load(config)
+    split = evaluation_split(config.corpus, learns=False)
+    refrag = build_refrag(config.refrag)
+    reward_model = refrag.reward_model
+    if config.model is not None:
+        reward_model = _with_shape(refrag, config)
+    source = load_windows(config, split, refrag, each_domain=False)
     columns = build_columns(
         config.rates, [], chunk_size=source.chunk_size, num_chunks=source.num_chunks
     )
     windows = [source[index] for index in range(len(source))]
     masks = np.stack([window.chunk_mask for window in windows])
-    dtypes = _choose_dtypes(config.dtypes, refrag.reward_model.model.device)
+    dtypes = _choose_dtypes(config.dtypes, reward_model.model.device)
     rows: list[RewardsRow] = []
     for column in columns:
         budgets = column.chunks_of(masks.sum(axis=1))
         expanded = random_groups(masks, budgets, config.group_size, config.seed)
         rows += measure(
-            refrag.reward_model,
+            reward_model,
             windows,
             expanded,
             compression_rate=column.compression_rate,
@@ -110,12 +120,44 @@ def run(config: DictConfig) -> None:
             repeats=config.repeats,
         )
     title = f"{len(windows)} windows x {config.group_size} selections; {rows[0]['device']}"
+    if config.model is not None:
+        title = f"{config.model.name}; {title}"
     note = (
         "one at a time, batches: our rewards per second over those of Hugging Face forward passes "
         "in float32; MFU: share of the rate of a large matrix product in the same dtype; "
         "difference: the largest of the log-perplexities, nats per token."
     )
     finish(rows, _COLUMNS, folder, config, command="benchmark rewards", title=title, note=note)
+
+
+def _with_shape(refrag: FrozenRefrag, config: DictConfig) -> RewardModel:
+    """Return the reward model of a shape of random weights that reads the checkpoint's tokens.
+
+    Raises:
+        UserError: The shape cannot be made, or knows fewer tokens than the tokenizer has.
+    """
+    shape = OmegaConf.to_container(config.model, resolve=True)
+    assert isinstance(shape, dict)
+    model = build_shape(
+        shape["decoder"],
+        shape["encoder"],
+        refrag.chunk_size,
+        seed=config.seed,
+        device=refrag.reward_model.model.device,
+        dtype=torch.float32,
+    )
+    tokens = len(refrag.tokenizer)
+    for name, part in (("decoder", model.decoder), ("encoder", model.encoder)):
+        if part.config.vocab_size < tokens:
+            raise UserError(
+                f"model={config.model.name}: its {name} knows {part.config.vocab_size} tokens, the "
+                f"tokenizer of refrag.path {tokens}; give model.{name}.vocab_size={tokens} or more"
+            )
+    return RewardModel(
+        model,
+        ChunkTokenizer(refrag.tokenizer, start_token_id=0),
+        batch_tokens=config.refrag.batch_tokens,
+    )
 
 
 def _choose_dtypes(asked: Sequence[NumberFormat] | None, device: torch.device) -> list[Format]:

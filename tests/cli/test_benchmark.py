@@ -85,6 +85,18 @@ def test_rewards_of_all_ways_agree(
         assert row["largest_difference"] < (1e-4 if row["dtype"] == "float32" else 2e-3)
 
 
+def test_rewards_of_a_shape(in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    sizes = ("rates=[4]", "count=2", "group_size=2", "repeats=1", "dtypes=[float32]")
+    known = ("model.decoder.vocab_size=1024", "model.encoder.vocab_size=1024")
+    shape = ("model=tiny-shape", *known, "model.decoder.hidden_size=32")
+    outcome = in_process("benchmark", "rewards", *tiny, *sizes, *shape, "output=bench")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("tiny-shape; 2 windows x 2 selections")
+    (row,) = rows_of(tmp_path / "bench")
+    assert row["rewards_per_second"] > 0
+    assert row["largest_difference"] < 1e-4
+
+
 def test_training_steps_start_from_the_same_loss(in_process: InProcess, tmp_path: Path) -> None:
     outcome = in_process("benchmark", "pretrain", *TINY_DECODER, "output=bench")
     assert outcome.code == 0, outcome.err
@@ -215,6 +227,8 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("rewards", "dtypes=[]"), "dtypes=[]", "bfloat16"),
         (("rewards", "dtypes=[float16]"), "float16", "float32"),
         (("rewards", "decoder=x"), "decoder", "choices"),
+        (("rewards", "model=llama"), "model=llama", "llama-2-7b-shape"),
+        (("rewards", "model=tiny-shape"), "512 tokens", "model.decoder.vocab_size=8192"),
         (("env", "views=[]"), "views=[]", "sb3"),
         (("env", "views=[double]"), "double", "single, vector, sb3"),
         (("env", "episodes=0"), "episodes=0", "at least 1"),
@@ -229,6 +243,7 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("latency", "chunk_sizes=[8,8]"), "chunk_sizes=[8, 8]", "different"),
         (("latency", "policy_rates=[40]"), "40", "below the largest chunk size, 32"),
         (("latency", "output_length=1"), "output_length=1", "2 or more"),
+        (("latency", "cuda_graphs=true", "device=cpu"), "device=cpu", "cuda_graphs=false"),
         (("latency", "policy.features=[colour]"), "colour", "lexical"),
         (("latency", "policy.width=30", "model=tiny-shape"), "width=30", "a multiple of heads=4"),
         (("latency", "model.encoder.model_type=none"), "none", "RoBERTa"),

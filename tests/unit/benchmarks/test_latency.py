@@ -15,6 +15,7 @@ from refrag_rl.benchmarks.latency import measure
 from refrag_rl.benchmarks.latency_rows import LatencyRow
 from refrag_rl.benchmarks.methods import Method, list_methods
 from refrag_rl.benchmarks.policy_inputs import PolicyInputs
+from refrag_rl.benchmarks.prefill import EagerPrefill
 from refrag_rl.benchmarks.reading import Reader
 from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Request
 from refrag_rl.benchmarks.shapes import build_shape
@@ -124,7 +125,9 @@ def test_effective_length(model: RefragForCausalLM, policy: PointerPolicy, metho
 def test_kv_cache_holds_what_was_read_and_generated(
     model: RefragForCausalLM, policy: PointerPolicy, method: Method
 ) -> None:
-    given = answer(model.decoder, reader(model, policy, method), OUTPUT)
+    given = answer(
+        model.decoder, EagerPrefill(model.decoder), reader(model, policy, method), OUTPUT
+    )
     assert len(given.tokens) == OUTPUT
     # The last token is generated, but not read.
     held = 1 + method.context_positions(LENGTH) + PROMPT + OUTPUT - 1
@@ -278,7 +281,7 @@ def test_cached_and_not_cached_give_the_same_answer(
 ) -> None:
     reads = [reader(model, policy, Method(8, cached, rate)) for cached in (True, False)]
     torch.testing.assert_close(reads[0]().inputs_embeds, reads[1]().inputs_embeds)
-    answers = [answer(model.decoder, read, OUTPUT) for read in reads]
+    answers = [answer(model.decoder, EagerPrefill(model.decoder), read, OUTPUT) for read in reads]
     assert answers[0].tokens.equal(answers[1].tokens)
 
 
@@ -295,7 +298,10 @@ def test_the_full_context_is_answered_as_generate_does(
         pad_token_id=0,
         do_sample=False,
     )
-    assert answer(model.decoder, read, OUTPUT).tokens.tolist() == expected[0].tolist()
+    assert (
+        answer(model.decoder, EagerPrefill(model.decoder), read, OUTPUT).tokens.tolist()
+        == expected[0].tolist()
+    )
 
 
 def test_rows_relate_to_the_full_context_of_their_length(
