@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from refrag_rl.benchmarks.machine import Format, describe_device, number_format
 from refrag_rl.benchmarks.methods import Method, list_methods
 from refrag_rl.benchmarks.prefill import CapturedPrefill, EagerPrefill
 from refrag_rl.benchmarks.reading import Reader
-from refrag_rl.benchmarks.report import Column, finish
+from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.requests import SPECIAL_TOKENS, Request
 from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.composition import choose_device
@@ -87,7 +87,8 @@ def run(config: DictConfig) -> None:
         dtype=getattr(torch, dtype),
     )
     policy = _policy(config.policy, model, config.seed)
-    rows = measure(
+    rows: list[LatencyRow] = []
+    for row in measure(
         model,
         policy,
         list_methods(config.chunk_sizes, config.policy_rates),
@@ -101,7 +102,9 @@ def run(config: DictConfig) -> None:
         seed=config.seed,
         name=config.model.name,
         dtype=dtype,
-    )
+    ):
+        rows.append(row)
+        write_rows(rows, folder, config, command="benchmark latency")
     title = f"{config.model.name}, {dtype}; {_hardware(device)}"
     note = (
         f"one request at a time: prompt of {config.prompt_length} tokens, {config.output_length} "
@@ -188,8 +191,8 @@ def measure(
     seed: int,
     name: str,
     dtype: Format,
-) -> list[LatencyRow]:
-    """Measure all methods at all context lengths.
+) -> Iterator[LatencyRow]:
+    """Measure all methods at all context lengths, and give each length's rows once it is done.
 
     Args:
         model: On the device where it is to run.
@@ -206,7 +209,7 @@ def measure(
         name: Of the model, stands in the rows.
         dtype: Of the model, stands in the rows.
 
-    Returns:
+    Yields:
         One row a length and method.
 
     Raises:
@@ -214,7 +217,6 @@ def measure(
     """
     sizes = [method.chunk_size for method in methods if method.chunk_size is not None]
     _require_positions(model, max(lengths) + prompt_length + output_length + 1, max(sizes))
-    rows: list[LatencyRow] = []
     for length in lengths:
         try:
             readers = {
@@ -227,10 +229,9 @@ def measure(
                 f"a context of {length} tokens needs more memory than the GPU has; give shorter "
                 "lengths, a smaller model or a smaller encoder_tokens"
             ) from error
-        rows += latency_rows(
+        yield from latency_rows(
             length, answers, name=name, dtype=dtype, device=describe_device(model.device)
         )
-    return rows
 
 
 def _require_positions(model: RefragForCausalLM, longest: int, chunk_size: int) -> None:

@@ -1,4 +1,7 @@
-"""The rows of a measurement as a table of at most 80 columns and as ``benchmark.json``."""
+"""The rows of a measurement as a table of at most 80 columns and as ``benchmark.json``.
+
+Measurements that take long write the rows they have: one that is stopped leaves those.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from rich.text import Text
 
 from refrag_rl.atomic import write_text
 from refrag_rl.run_folder import create_run_folder, shown
+
+ROWS_FILE = "benchmark.json"
 
 
 class Column(NamedTuple):
@@ -39,6 +44,25 @@ class Column(NamedTuple):
         return self.form.format(value if self.scale is None else value * self.scale)
 
 
+def write_rows(
+    rows: Sequence[Mapping[str, Any]], folder: Path, config: DictConfig, *, command: str
+) -> None:
+    """Write ``benchmark.json``, and the run's folder where there is none yet.
+
+    Args:
+        rows: Of the measurement, so far.
+        folder: From ``choose_run_folder``.
+        config: Of the run.
+        command: Stands in ``metadata.json``.
+
+    Raises:
+        UserError: The folder cannot be made.
+    """
+    if not (folder / ROWS_FILE).exists():
+        create_run_folder(folder, config, command=command)
+    write_text(folder / ROWS_FILE, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+
+
 def finish(
     rows: Sequence[Mapping[str, Any]],
     columns: Sequence[Column],
@@ -49,7 +73,7 @@ def finish(
     title: str,
     note: str,
 ) -> None:
-    """Write the run's folder with ``benchmark.json``, and print the table.
+    """Write all rows, and print the table.
 
     Args:
         rows: Of the measurement.
@@ -63,9 +87,7 @@ def finish(
     Raises:
         UserError: The folder cannot be made.
     """
-    create_run_folder(folder, config, command=command)
-    text = json.dumps(rows, indent=1, allow_nan=False)
-    write_text(folder / "benchmark.json", text + "\n")
+    write_rows(rows, folder, config, command=command)
     table = Table(
         title=Text(title),
         title_justify="left",

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks import plain_rewards
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
-from refrag_rl.benchmarks.report import Column, finish
+from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.selections import random_groups
 from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.benchmarks.turns import median_seconds
@@ -119,6 +119,7 @@ def run(config: DictConfig) -> None:
             plain_batch=config.plain_batch,
             repeats=config.repeats,
         )
+        write_rows(rows, folder, config, command="benchmark rewards")
     title = f"{len(windows)} windows x {config.group_size} selections; {rows[0]['device']}"
     if config.model is not None:
         title = f"{config.model.name}; {title}"

@@ -28,7 +28,7 @@ from refrag_rl.agents.selector import Agent
 from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.benchmarks.machine import describe_device, number_format
 from refrag_rl.benchmarks.model_clock import ModelClock
-from refrag_rl.benchmarks.report import Column, finish
+from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.timing_monitor import Point, TimingMonitor
 from refrag_rl.commands import check_keys, describe
 from refrag_rl.composition import build_agent
@@ -113,6 +113,7 @@ def run(config: DictConfig) -> None:
             train_config.output = str(Path(scratch) / name)
             with console.status(f"training {name}"):
                 rows.append(_measure(name, train_config, config))
+            write_rows(rows, folder, config, command="benchmark train")
     title = f"training at rate {config.rate:g}; {rows[0]['device']}, {rows[0]['dtype']}"
     note = (
         "target, at the end: log-perplexity on validation windows, nats per token; reached: "

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from refrag_rl.benchmarks import latency
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
 from tests.cli.running import InProcess
 
@@ -210,6 +211,23 @@ def test_latency_writes_rows_and_figure(in_process: InProcess, tmp_path: Path) -
         assert has_policy == ("lexical" in row["computed"])
         assert (has_policy and not row["cached"]) == ("log_perplexity" in row["computed"])
     assert (tmp_path / "bench" / "benchmark.png").stat().st_size > 0
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    in_process: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = latency._answers
+
+    def fail_later(*arguments: Any) -> Any:
+        if (tmp_path / "bench").exists():
+            raise torch.OutOfMemoryError
+        return measured(*arguments)
+
+    monkeypatch.setattr(latency, "_answers", fail_later)
+    outcome = in_process("benchmark", "latency", *TINY_REQUESTS, "output=bench")
+    assert outcome.code == 2
+    assert "a context of 64 tokens needs more memory than the GPU has" in outcome.err
+    assert {row["context_length"] for row in rows_of(tmp_path / "bench")} == {32}
 
 
 @pytest.mark.parametrize("word", ["rewards", "env", "train", "latency", "pretrain"])

@@ -86,13 +86,15 @@ def reader(model: RefragForCausalLM, policy: PointerPolicy, method: Method) -> R
 
 
 def measure_once(model: RefragForCausalLM, policy: PointerPolicy, method: Method) -> LatencyRow:
-    rows = measure(
-        model,
-        policy,
-        [Method(), method],
-        lengths=[LENGTH],
-        prompt_length=PROMPT,
-        **ONCE,
+    rows = list(
+        measure(
+            model,
+            policy,
+            [Method(), method],
+            lengths=[LENGTH],
+            prompt_length=PROMPT,
+            **ONCE,
+        )
     )
     assert (rows[0]["computed"], rows[0]["selection_seconds"]) == ([], None)
     return rows[1]
@@ -307,19 +309,21 @@ def test_the_full_context_is_answered_as_generate_does(
 def test_rows_relate_to_the_full_context_of_their_length(
     model: RefragForCausalLM, policy: PointerPolicy
 ) -> None:
-    rows = measure(
-        model,
-        policy,
-        METHODS,
-        lengths=[32, LENGTH],
-        prompt_length=PROMPT,
-        output_length=OUTPUT,
-        encoder_tokens=50,
-        warmup=0,
-        repeats=1,
-        seed=0,
-        name="tiny",
-        dtype="float32",
+    rows = list(
+        measure(
+            model,
+            policy,
+            METHODS,
+            lengths=[32, LENGTH],
+            prompt_length=PROMPT,
+            output_length=OUTPUT,
+            encoder_tokens=50,
+            warmup=0,
+            repeats=1,
+            seed=0,
+            name="tiny",
+            dtype="float32",
+        )
     )
     assert [(row["context_length"], row["method"]) for row in rows] == [
         (length, method.label) for length in (32, LENGTH) for method in METHODS
@@ -348,11 +352,13 @@ def test_more_than_a_part_can_read(
     said: str,
 ) -> None:
     with pytest.raises(UserError, match=said):
-        measure(
-            model,
-            policy,
-            list_methods(sizes, []),
-            lengths=lengths,
-            prompt_length=0,
-            **ONCE,
+        list(
+            measure(
+                model,
+                policy,
+                list_methods(sizes, []),
+                lengths=lengths,
+                prompt_length=0,
+                **ONCE,
+            )
         )
