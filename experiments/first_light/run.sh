@@ -17,7 +17,8 @@ train() { # folder, windows, agent, budget, rewards, windows to train on, furthe
   test -s "$runs/$name/comparison.json" || "$python" -m refrag_rl.train agent="$agent" \
     windows="$windows" "budget=$budget" agent.total_rewards="$rewards" train_count="$count" \
     output="$runs/$name" refrag.dtype=bfloat16 corpus.split=validation evaluation.count=24 \
-    evaluation.eval_every=0 "$@"
+    evaluation.eval_every=0 agent.policy.reads_embeddings=true agent.policy.prompt_token=true \
+    agent.warm_start=null "$@"
 }
 
 evaluate() { # name, windows, heuristics, further arguments

@@ -26,6 +26,9 @@ from tests.conftest import paragraphs, save_tiny_checkpoint
 BUDGET = 2
 SETTINGS = (
     "agent=ppo",
+    "agent.policy.reads_embeddings=true",
+    "agent.policy.prompt_token=true",
+    "agent.warm_start=null",
     f"budget={BUDGET}",
     "agent.total_rewards=6000",
     "agent.episodes_per_update=16",

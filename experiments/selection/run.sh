@@ -50,24 +50,26 @@ input_count=${INPUT_COUNT:-100}          # windows of each cell
 input_cells=${INPUT_CELLS:-docs/strong docs/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
+# The policy of the trainings before replay; that of conf/agent reads no chunk embeddings since.
+reads="agent.policy.reads_embeddings=true agent.policy.prompt_token=true"
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
-rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
+rloo="agent=rloo $reads agent.credit_per_chunk=true agent.learning_rate=1e-3"
 rloo_warm="$rloo $warm"
 replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
   agent.reference_windows=0 evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
-  [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
-  [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
-  [grpo_best]="agent=grpo agent.normalize_spread=false env.reward_baseline=best_heuristic"
-  [rloo]="agent=rloo"
+  [grpo_paper]="agent=grpo $reads" # G = 8, spread normalized, no warm start
+  [grpo]="agent=grpo $reads agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
+  [grpo_best]="agent=grpo $reads agent.normalize_spread=false env.reward_baseline=best_heuristic"
+  [rloo]="agent=rloo $reads"
   [rloo_warm]="$rloo_warm"
-  [reinforce]="agent=reinforce $few"
-  [ppo]="agent=ppo $few"
-  [ppo_per_step]="agent=ppo env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
-  [imitation]="agent=imitation"
-  [regression]="agent=regression agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
+  [reinforce]="agent=reinforce $reads $few"
+  [ppo]="agent=ppo $reads agent.warm_start=null $few"
+  [ppo_per_step]="agent=ppo $reads agent.warm_start=null env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
+  [imitation]="agent=imitation $reads"
+  [regression]="agent=regression $reads agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
   # With more rewards and seeds; the last three not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"

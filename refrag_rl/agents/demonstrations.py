@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,7 +150,12 @@ def imitation_loss(
 
 
 def warm_start(
-    policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+    policy: PointerPolicy,
+    problem: Problem,
+    rewards: int,
+    seed: int,
+    max_grad_norm: float,
+    advance: Callable[[int], None],
 ) -> int:
     """Train a policy to imitate the oracle; see ``refrag_rl.agents.starting.WarmStart``."""
     demonstrations = Demonstrations(problem, PICKS, LABELLED_PER_UPDATE, seed)
@@ -162,4 +168,5 @@ def warm_start(
             loss = imitation_loss(policy, problem, demonstrations.sample(BATCH_WINDOWS, rng))
             gradient_step(policy, optimizer, loss, max_grad_norm)
         update += 1
+        advance(demonstrations.scored)
     return demonstrations.scored

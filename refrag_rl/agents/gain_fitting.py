@@ -5,6 +5,7 @@ And the warm start of other agents by them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,7 +138,12 @@ class Fit:
 
 
 def warm_start(
-    policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+    policy: PointerPolicy,
+    problem: Problem,
+    rewards: int,
+    seed: int,
+    max_grad_norm: float,
+    advance: Callable[[int], None],
 ) -> int:
     """Train a policy to predict gains; see ``refrag_rl.agents.starting.WarmStart``."""
     optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
@@ -153,4 +159,5 @@ def warm_start(
         fit.step(policy, optimizer, problem, measured, history, rng)
         scored += measured.scored
         update += 1
+        advance(scored)
     return scored

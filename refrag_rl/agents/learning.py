@@ -64,7 +64,8 @@ class LearningAgent(ABC):
         warm_start: What the policy starts from: ``imitation``, some imitation of the oracle that
             comes first (``refrag_rl.agents.demonstrations``); ``regression``, the same of gains
             (``refrag_rl.agents.gains``); a run folder or policy folder; or None, nothing.
-        warm_start_rewards: Sets scored by either; they count as training rewards.
+        warm_start_rewards: Sets scored by either; they count as training rewards. None: a quarter
+            of ``total_rewards``.
         total_rewards: Selections scored in training, after which it ends.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant``, or ``linear``: falls to zero over the training.
@@ -86,7 +87,7 @@ class LearningAgent(ABC):
         *,
         policy: Mapping[str, Any] | None,
         warm_start: str | None,
-        warm_start_rewards: int,
+        warm_start_rewards: int | None,
         total_rewards: int,
         learning_rate: float,
         learning_rate_schedule: str,
@@ -110,6 +111,8 @@ class LearningAgent(ABC):
         self._features = checked.inputs.features
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
         self.warm_start = read_warm_start(warm_start)
+        if warm_start_rewards is None:
+            warm_start_rewards = self.total_rewards // 4
         self.warm_start_rewards = arguments.whole_number(
             "warm_start_rewards", warm_start_rewards, at_least=0
         )
@@ -239,7 +242,12 @@ class LearningAgent(ABC):
         stop_at_non_finite(optimizer)
         if not progress and isinstance(self.warm_start, str):
             scored = WARM_STARTS[self.warm_start](
-                policy, problem, self.warm_start_rewards, self.seed, self.max_grad_norm
+                policy,
+                problem,
+                self.warm_start_rewards,
+                self.seed,
+                self.max_grad_norm,
+                lambda done: monitor.advance(min(done, self.total_rewards), self.total_rewards, {}),
             )
             if scored >= self.total_rewards:
                 raise UserError(

@@ -96,7 +96,8 @@ class Ppo(LearningAgent):
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
         warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
-        warm_start_rewards: Sets scored by the imitation or regression that comes first.
+        warm_start_rewards: Sets scored by the imitation or regression that comes first; None: a
+            quarter of ``total_rewards``.
         total_rewards: Episodes scored in training; rounded up to whole updates.
         episodes_per_update: Episodes between two updates, about: ``n_steps`` of sb3-contrib is this
             times the mean budget over the number of environments, but no less than the longest
@@ -131,7 +132,7 @@ class Ppo(LearningAgent):
         *,
         policy: Mapping[str, Any] | None = None,
         warm_start: str | None = None,
-        warm_start_rewards: int = 1_000,
+        warm_start_rewards: int | None = None,
         total_rewards: int = 4_000,
         episodes_per_update: int = 128,
         minibatches: int = 1,

@@ -57,7 +57,8 @@ class Regression(LearningAgent):
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
         warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
-        warm_start_rewards: Sets scored by the imitation or regression that comes first.
+        warm_start_rewards: Sets scored by the imitation or regression that comes first; None: a
+            quarter of ``total_rewards``.
         total_rewards: Sets scored in training; rounded up to whole updates. One set a window and
             update is scored besides, for the report.
         windows_per_update: ``W``.
@@ -88,7 +89,7 @@ class Regression(LearningAgent):
         *,
         policy: Mapping[str, Any] | None = None,
         warm_start: str | None = None,
-        warm_start_rewards: int = 1_000,
+        warm_start_rewards: int | None = None,
         total_rewards: int = 4_000,
         windows_per_update: int = WINDOWS_PER_UPDATE,
         chunks_per_window: int = CHUNKS_PER_WINDOW,

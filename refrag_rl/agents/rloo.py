@@ -28,7 +28,8 @@ class Rloo(GroupAgent):
     Args:
         policy: Options of ``PointerConfig``; None: the defaults.
         warm_start: ``imitation``, ``regression``, a policy folder, or None; see ``LearningAgent``.
-        warm_start_rewards: Sets scored by the imitation or regression that comes first.
+        warm_start_rewards: Sets scored by the imitation or regression that comes first; None: a
+            quarter of ``total_rewards``.
         total_rewards: Selections scored in training; rounded up to whole updates.
         group_size: ``G``, selections of each window, at least 2.
         windows_per_update: ``W``.
@@ -53,7 +54,7 @@ class Rloo(GroupAgent):
         *,
         policy: Mapping[str, Any] | None = None,
         warm_start: str | None = None,
-        warm_start_rewards: int = 1_000,
+        warm_start_rewards: int | None = None,
         total_rewards: int = 4_000,
         group_size: int = 8,
         windows_per_update: int = 16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,13 @@ class WarmStart(Protocol):
     """Trains a policy before an agent's own learning."""
 
     def __call__(
-        self, policy: PointerPolicy, problem: Problem, rewards: int, seed: int, max_grad_norm: float
+        self,
+        policy: PointerPolicy,
+        problem: Problem,
+        rewards: int,
+        seed: int,
+        max_grad_norm: float,
+        advance: Callable[[int], None],
     ) -> int:
         """Train a policy in place, and return how many sets were scored for it.
 
@@ -29,6 +36,7 @@ class WarmStart(Protocol):
             rewards: Sets to score, at least; whole updates.
             seed: Same seed, same policy.
             max_grad_norm: Gradients are scaled down to this norm.
+            advance: Told after each update how many sets were scored so far.
         """
         ...
 

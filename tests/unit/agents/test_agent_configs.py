@@ -27,6 +27,12 @@ def test_every_heuristic_and_every_learning_agent_has_a_file():
     assert {path.stem for path in FILES} == {*HEURISTICS, *LEARNING}
 
 
+RECIPES = {"ppo": {"warm_start": "regression"}}
+"""What a file sets beside an agent's bare algorithm."""
+
+POLICY_RECIPE = {"reads_embeddings": False, "prompt_token": False}
+"""The same of all policies."""
+
 NOT_CHOSEN = ("embedding_size", "chunk_embeddings")
 """Of a policy: the model and ``env.chunk_embeddings`` decide."""
 
@@ -45,8 +51,8 @@ def test_a_file_holds_every_argument_with_its_default(path):
     if policy is not None:
         assert defaults.pop("policy") is None
         given = {f.name: f.default for f in fields(PointerConfig) if f.name not in NOT_CHOSEN}
-        assert {**policy, "features": tuple(policy["features"])} == given
-    assert config == defaults
+        assert {**policy, "features": tuple(policy["features"])} == given | POLICY_RECIPE
+    assert config == defaults | RECIPES.get(path.stem, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

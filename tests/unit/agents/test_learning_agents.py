@@ -231,7 +231,7 @@ def test_an_unknown_selector_lists_the_choices(tmp_path):
         (Regression, {"chunks_per_window": 0}, "at least 1"),
         (Ppo, {"warm_start": "nowhere"}, "give imitation, regression, null, or a run"),
         (Rloo, {"warm_start": 3}, "give imitation, regression, null, or a run"),
-        (Rloo, {"warm_start": "imitation", "total_rewards": 900}, "warm_start_rewards=1000 leaves"),
+        (Rloo, {"warm_start": "imitation", "warm_start_rewards": 4000}, "=4000 leaves none"),
         (Ppo, {"learning_rate_schedule": "cosine"}, "choose from constant, linear"),
         (Ppo, {"reward_timing": "never"}, "choose from terminal, per_step"),
         (Ppo, {"gae_lambda": 1.5}, "at least 0 and at most 1"),
@@ -285,6 +285,19 @@ def test_a_warm_start_counts_and_comes_first(name, start):
     again = Curve()
     train(name, again, warm_start=start, warm_start_rewards=300, total_rewards=600)
     np.testing.assert_equal(curve.rows, again.rows)
+
+
+def test_a_warm_start_takes_a_quarter_and_shows_its_progress():
+    agent = Rloo(warm_start="regression", total_rewards=2000, **SMALL)
+    assert agent.warm_start_rewards == 500
+    curve = Curve()
+    train("rloo", curve, warm_start="regression", total_rewards=1200)
+    first = curve.rows[0][0]
+    during = [done for done, total in curve.progress if done < first]
+    assert during == sorted(set(during))
+    assert len(during) > 1
+    assert during[0] > 0
+    assert {total for _, total in curve.progress} == {1200}
 
 
 def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
