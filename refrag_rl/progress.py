@@ -80,7 +80,7 @@ class ProgressReport:
         now = self._clock()
         elapsed = now - self._started
         rate = (done - self._before) / elapsed if elapsed > 0 else 0.0
-        shown = [f"{rate:.1f} {self._unit}/s"]
+        shown = [f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.1f} {self._unit}/min"]
         shown += [f"{name} {value:.3f}" for name, value in (figures or {}).items()]
         text = ", ".join(shown)
         if self._bar is not None:

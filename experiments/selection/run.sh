@@ -75,6 +75,10 @@ declare -A settings=( # SEED: that of the training
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
+  # Far more sets, from replay as well: for a GPU.
+  [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED agent.reference_windows=0 evaluation.eval_every=0
+    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=40000
+    agent.group_size=16 agent.windows_per_update=32 train_count=10000"
   [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED agent.reference_windows=0 evaluation.eval_every=0
     agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=$rloo_replay_rewards"
 )
@@ -182,7 +186,7 @@ validate() { # by which of those compared one is chosen: windows of all kinds, n
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | rloo_replay) echo "$long_seeds" ;;
+    long | replay | passages | rloo_replay | rloo_long) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }

@@ -27,6 +27,14 @@ def test_without_a_terminal_a_line_every_ten_seconds_and_one_at_the_end() -> Non
     assert lines[-1].startswith("training: 40/40")
 
 
+def test_what_is_slow_is_counted_by_the_minute() -> None:
+    clock, file = Clock(), io.StringIO()
+    with ProgressReport(Console(file=file, width=80), "comparison", "selections", clock) as report:
+        clock.now = 20.0
+        report.advance(1, 3)
+    assert file.getvalue() == "comparison: 1/3, 3.0 selections/min, 0:40 left\n"
+
+
 def test_on_a_terminal_a_bar_with_rate_figures_and_time_left() -> None:
     clock, file = Clock(), io.StringIO()
     console = Console(file=file, width=100, force_terminal=True)

@@ -300,6 +300,13 @@ def test_a_warm_start_takes_a_quarter_and_shows_its_progress():
     assert {total for _, total in curve.progress} == {1200}
 
 
+def test_a_short_training_has_a_short_regression_first():
+    curve = Curve()
+    train("rloo", curve, warm_start="regression", total_rewards=40)
+    assert 0 < curve.progress[0][0] <= 8
+    assert curve.rows[-1][0] >= 40
+
+
 def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
     with pytest.raises(UserError, match=r"the warm start scored .* give more"):
         train("rloo", warm_start="imitation", warm_start_rewards=200, total_rewards=201)
