@@ -3,7 +3,8 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_compared validate evaluate oracle inputs budgets table13 results.
+# Steps: plan corpus train train_compared validate evaluate oracle inputs budgets table13 results;
+# `more` is not one of all.
 # `plan` prints the cost of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -175,9 +176,18 @@ score() { # folder, file of scores that is kept, further arguments
 }
 
 validate() { # by which of those compared one is chosen: windows of all kinds, none of the cells
+  validate_each "$evaluated"
+}
+
+more() { # far more RL after replay, for a GPU: on validation windows only
+  train_each rloo_long "$long_seeds"
+  validate_each rloo_long
+}
+
+validate_each() { # names
   local name
   corpus
-  for name in $evaluated; do
+  for name in $1; do
     score "$runs/validation/$name" "$output/validation/$name.parquet" windows=mixed corpus=files \
       "corpus.path=$runs/train.jsonl.gz" corpus.split=validation "count=$choosing_count" \
       "selectors=$(folders "$name" "$(seeds_of "$name")")"
@@ -272,7 +282,7 @@ table13() {
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
-    --agents $evaluated --studied "$studied"
+    --agents $evaluated rloo_long --studied "$studied"
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
   "$python" $here/figure3.py "$output"
