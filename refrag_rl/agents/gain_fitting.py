@@ -149,13 +149,14 @@ def warm_start(
     optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
     # Few rewards make an update small, so that it does not score many times as many.
     windows = min(WINDOWS_PER_UPDATE, max(1, rewards // (CHUNKS_PER_WINDOW + 1)))
+    chunks = min(CHUNKS_PER_WINDOW, max(1, rewards - 1))
     scored = update = 0
     fit, history = Fit(max_grad_norm=max_grad_norm), GainHistory()
     while scored < rewards:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - scored / rewards)
         rng = np.random.default_rng([seed, update, 3])
-        measured = measure_gains(policy, problem, windows, CHUNKS_PER_WINDOW, ON_POLICY, rng)
+        measured = measure_gains(policy, problem, windows, chunks, ON_POLICY, rng)
         fit.step(policy, optimizer, problem, measured, history, rng)
         scored += measured.scored
         update += 1

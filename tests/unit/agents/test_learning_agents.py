@@ -305,6 +305,9 @@ def test_a_short_training_has_a_short_regression_first():
     train("rloo", curve, warm_start="regression", total_rewards=40)
     assert 0 < curve.progress[0][0] <= 8
     assert curve.rows[-1][0] >= 40
+    shortest = Curve()
+    train("rloo", shortest, warm_start="regression", total_rewards=8)
+    assert shortest.progress[0] == (2, 8)
 
 
 def test_a_warm_start_that_leaves_nothing_to_learn_from_is_a_user_error():
