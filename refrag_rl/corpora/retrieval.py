@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.sampling import Span
 from refrag_rl.corpora.tokenized import TokenizedCorpus
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Let imports of a package fail, as if it was not installed, if it was not imported before."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+# bm25s starts JAX where it is installed, which takes three quarters of a GPU's memory at once; what
+# it is for, choosing the best documents, is done by NumPy here.
+with _hidden("jax"):
+    import bm25s
 
 _STOP_SHARE = 0.1
 
