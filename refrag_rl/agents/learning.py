@@ -247,7 +247,7 @@ class LearningAgent(ABC):
                 self.warm_start_rewards,
                 self.seed,
                 self.max_grad_norm,
-                lambda done: monitor.advance(min(done, self.total_rewards), self.total_rewards, {}),
+                lambda done: self._advance(monitor, done, {}),
             )
             if scored >= self.total_rewards:
                 raise UserError(
@@ -322,17 +322,18 @@ class LearningAgent(ABC):
         figures["reward/log_perplexity"] = float(levels.mean())
         return figures, expanded
 
+    def _advance(self, monitor: Monitor, done: int, figures: Mapping[str, float]) -> None:
+        """Tell the monitor how far the training is; the last update may go beyond the end."""
+        monitor.advance(min(done, self.total_rewards), self.total_rewards, figures)
+
     def _report(self, monitor: Monitor, training: Training, scalars: Mapping[str, float]) -> None:
         """Tell the monitor of an update; evaluate and keep the state where that is due."""
         done = training.done
         self._trained().training["training_rewards"] = done
         monitor.record(done, scalars)
         shown = {name: value for name, value in scalars.items() if name.startswith("reward/")}
-        monitor.advance(
-            min(done, self.total_rewards),
-            self.total_rewards,
-            {name.partition("/")[2]: value for name, value in shown.items()},
-        )
+        figures = {name.partition("/")[2]: value for name, value in shown.items()}
+        self._advance(monitor, done, figures)
         if monitor.should_evaluate(done):
             monitor.evaluate(self, done)
         if monitor.should_save(done):

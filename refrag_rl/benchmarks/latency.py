@@ -88,7 +88,7 @@ def run(config: DictConfig) -> None:
     )
     policy = _policy(config.policy, model, config.seed)
     rows: list[LatencyRow] = []
-    for row in measure(
+    for of_length in measure(
         model,
         policy,
         list_methods(config.chunk_sizes, config.policy_rates),
@@ -103,7 +103,7 @@ def run(config: DictConfig) -> None:
         name=config.model.name,
         dtype=dtype,
     ):
-        rows.append(row)
+        rows += of_length
         write_rows(rows, folder, config, command="benchmark latency")
     title = f"{config.model.name}, {dtype}; {_hardware(device)}"
     note = (
@@ -191,8 +191,8 @@ def measure(
     seed: int,
     name: str,
     dtype: Format,
-) -> Iterator[LatencyRow]:
-    """Measure all methods at all context lengths, and give each length's rows once it is done.
+) -> Iterator[list[LatencyRow]]:
+    """Measure all methods at all context lengths, one after the other.
 
     Args:
         model: On the device where it is to run.
@@ -210,7 +210,7 @@ def measure(
         dtype: Of the model, stands in the rows.
 
     Yields:
-        One row a length and method.
+        The rows of a length, one a method.
 
     Raises:
         UserError: The model cannot read as much, or the GPU's memory is too small.
@@ -229,9 +229,8 @@ def measure(
                 f"a context of {length} tokens needs more memory than the GPU has; give shorter "
                 "lengths, a smaller model or a smaller encoder_tokens"
             ) from error
-        yield from latency_rows(
-            length, answers, name=name, dtype=dtype, device=describe_device(model.device)
-        )
+        device = describe_device(model.device)
+        yield list(latency_rows(length, answers, name=name, dtype=dtype, device=device))
 
 
 def _require_positions(model: RefragForCausalLM, longest: int, chunk_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -85,8 +86,12 @@ def reader(model: RefragForCausalLM, policy: PointerPolicy, method: Method) -> R
     return Reader(model, policy, method, request, encoder_tokens=50)
 
 
+def list_rows(measured: Iterable[list[LatencyRow]]) -> list[LatencyRow]:
+    return [row for rows in measured for row in rows]
+
+
 def measure_once(model: RefragForCausalLM, policy: PointerPolicy, method: Method) -> LatencyRow:
-    rows = list(
+    rows = list_rows(
         measure(
             model,
             policy,
@@ -309,7 +314,7 @@ def test_the_full_context_is_answered_as_generate_does(
 def test_rows_relate_to_the_full_context_of_their_length(
     model: RefragForCausalLM, policy: PointerPolicy
 ) -> None:
-    rows = list(
+    rows = list_rows(
         measure(
             model,
             policy,
@@ -352,7 +357,7 @@ def test_more_than_a_part_can_read(
     said: str,
 ) -> None:
     with pytest.raises(UserError, match=said):
-        list(
+        list_rows(
             measure(
                 model,
                 policy,
