@@ -33,10 +33,10 @@ from refrag_rl.benchmarks.selections import random_groups
 from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.comparison import build_columns
-from refrag_rl.composition import FrozenRefrag, build_refrag, evaluation_split
+from refrag_rl.composition import FrozenRefrag
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
-from refrag_rl.loading import load_windows
+from refrag_rl.loading import load
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16, warn_of_imitated_bfloat16
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.reward import RewardModel
@@ -94,12 +94,8 @@ def run(config: DictConfig) -> None:
     if config.dtypes is not None and not config.dtypes:
         raise UserError("dtypes=[]: give one or both of float32 and bfloat16, or null")
     folder = choose_run_folder(config, "benchmark")
-    split = evaluation_split(config.corpus, learns=False)
-    refrag = build_refrag(config.refrag)
-    reward_model = refrag.reward_model
-    if config.model is not None:
-        reward_model = _with_shape(refrag, config)
-    source = load_windows(config, split, refrag, each_domain=False)
+    refrag, source = load(config)
+    reward_model = refrag.reward_model if config.model is None else _with_shape(refrag, config)
     columns = build_columns(
         config.rates, [], chunk_size=source.chunk_size, num_chunks=source.num_chunks
     )
@@ -156,7 +152,7 @@ def _with_shape(refrag: FrozenRefrag, config: DictConfig) -> RewardModel:
             )
     return RewardModel(
         model,
-        ChunkTokenizer(refrag.tokenizer, start_token_id=0),
+        ChunkTokenizer(refrag.tokenizer, start_token_id=model.config.chunk_start_token_id),
         batch_tokens=config.refrag.batch_tokens,
     )
 
