@@ -19,14 +19,14 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
 dtype=${DTYPE:-bfloat16}
-seeds=${SEEDS:-0 1 2}                    # of every agent
+seeds=${SEEDS:-0 1 2 3 4}                # of every agent
 rewards=${REWARDS:-4000}                 # sets scored in each training
 long_seeds=${LONG_SEEDS:-0 1 2 3 4}      # of the long training
 long_rewards=${LONG_REWARDS:-16000}      # sets scored in it
 long_warm_rewards=${LONG_WARM_REWARDS:-6000} # of which by the regression that it starts with
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
 validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
-eval_every=${EVAL_EVERY:-500}            # rewards between two points of the curves
+eval_every=${EVAL_EVERY:-250}            # rewards between two points of the curves
 long_eval_every=${LONG_EVAL_EVERY:-2000}
 count=${COUNT:-300}                      # windows of each cell
 part=${PART:-100}                        # windows of a cell that are scored, and kept, together
@@ -38,9 +38,10 @@ swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as expen
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo reinforce ppo ppo_per_step imitation regression rloo_warm}
+agents=${AGENTS:-grpo_paper grpo rloo reinforce ppo ppo_warm ppo_per_step imitation regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
+gains_rewards=${GAINS_REWARDS:-24000}    # and of gains, with as many windows as that needs
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
 evaluated=${EVALUATED:-replay passages rloo_replay long} # compared in every cell, cheapest first: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
@@ -51,7 +52,7 @@ input_count=${INPUT_COUNT:-100}          # windows of each cell
 input_cells=${INPUT_CELLS:-docs/strong docs/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
-# The policy of the trainings before replay; that of conf/agent reads no chunk embeddings since.
+# The policy of long and of the ablations; that of conf/agent reads no chunk embeddings.
 reads="agent.policy.reads_embeddings=true agent.policy.prompt_token=true"
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
@@ -59,28 +60,30 @@ few="train_count=${FEW_COUNT:-500}"
 rloo="agent=rloo $reads agent.credit_per_chunk=true agent.learning_rate=1e-3"
 rloo_warm="$rloo $warm"
 replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
-  agent.reference_windows=0 evaluation.eval_every=0"
+  evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
-  [grpo_paper]="agent=grpo $reads" # G = 8, spread normalized, no warm start
-  [grpo]="agent=grpo $reads agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true $warm"
-  [grpo_best]="agent=grpo $reads agent.normalize_spread=false env.reward_baseline=best_heuristic"
-  [rloo]="agent=rloo $reads"
-  [rloo_warm]="$rloo_warm"
-  [reinforce]="agent=reinforce $reads $few"
-  [ppo]="agent=ppo $reads agent.warm_start=null $few"
-  [ppo_per_step]="agent=ppo $reads agent.warm_start=null env.reward_timing=per_step agent.total_rewards=${EPISODES:-1000} evaluation.eval_every=100 $few" # a set a pick
-  [imitation]="agent=imitation $reads"
-  [regression]="agent=regression $reads agent.on_policy=0 agent.variance=constant agent.epochs=2 agent.replay=0"
+  [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
+  [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
+  [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
+  [reinforce]="agent=reinforce $few"
+  [ppo]="agent=ppo agent.warm_start=null $few"
+  [ppo_warm]="agent=ppo $few" # after a regression
+  [ppo_per_step]="agent=ppo agent.warm_start=null env.reward_timing=per_step $few
+    agent.total_rewards=${EPISODES:-500} evaluation.eval_every=${EPISODES_EVERY:-50}" # a set a pick
+  [imitation]="agent=imitation"
+  [regression]="agent=regression"
+  [rloo_warm]="$rloo_warm" # the studied one
   # With more rewards and seeds; the last three not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
+  [gains]="$replay agent.total_rewards=$gains_rewards agent.policy.neighbours=passage train_count=4000"
   # Far more sets, from replay as well: for a GPU.
-  [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED agent.reference_windows=0 evaluation.eval_every=0
+  [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=40000
     agent.group_size=16 agent.windows_per_update=32 train_count=10000"
-  [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED agent.reference_windows=0 evaluation.eval_every=0
+  [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=$rloo_replay_rewards"
 )
 statistics=log_perplexity,reconstruction_loss
@@ -131,7 +134,7 @@ train_one() { # name, seed, further arguments
       refrag.dtype="$dtype" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
       'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
       evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
-      evaluation.count=1 "evaluation.rates=[$rates]" report.windows=0 "$@"
+      evaluation.count=1 "evaluation.rates=[$rates]" report.windows=0 agent.reference_windows=0 "$@"
   fi
 }
 
@@ -196,7 +199,7 @@ validate_each() { # names
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | rloo_replay | rloo_long) echo "$long_seeds" ;;
+    long | replay | passages | gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
