@@ -60,7 +60,7 @@ class SequenceScorer:
         batch_tokens: Positions read at once, at most (a single longer sequence is read alone).
         use_bfloat16: Runs the decoder's body in bfloat16 by autocast, and its output layer where it
             is one matrix or more is done to its result (``ScoringHead.is_plain`` is false); the
-            log-softmax stays in float32.
+            projector and the log-softmax stay in the type of the weights and in float32.
 
     Attributes:
         seconds: Time spent in the decoder so far.
@@ -120,8 +120,9 @@ class SequenceScorer:
         )
         scored = layout.output_mask
         device_type = self.model.device.type
+        # Few operations, and what is rounded here is off at every layer above.
+        embeddings = self.model.embed(layout, chunk_embeddings)
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._use_bfloat16):
-            embeddings = self.model.embed(layout, chunk_embeddings)
             states = self.model.head.states(embeddings, scored)
         scores = self.model.head.log_likelihood(
             states, layout.token_ids[scored], torch.bfloat16 if self._use_bfloat16 else None
