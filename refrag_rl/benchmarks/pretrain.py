@@ -27,7 +27,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
-from refrag_rl.benchmarks.compiling import compile_body, has_compiler
 from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.shapes import build_decoder
@@ -37,6 +36,7 @@ from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
 from refrag_rl.modeling.quiet import silence_kernel_advice
+from refrag_rl.pretraining.compiling import compile_body, require_compiler
 from refrag_rl.run_folder import choose_run_folder
 
 
@@ -93,13 +93,10 @@ def run(config: DictConfig) -> None:
     for key, least in (("batch", 1), ("length", 2), ("repeats", 1)):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: give {least} or more")
-    if config.compile and not has_compiler():
-        raise UserError(
-            "compile=true: no C++ compiler was found. Install one, such as g++ (or name it in the "
-            "environment variable CXX), or give compile=false."
-        )
-    folder = choose_run_folder(config, "benchmark")
     device = torch.device(choose_device("device", config.device.value))
+    if config.compile:
+        require_compiler(device.type)
+    folder = choose_run_folder(config, "benchmark")
     silence_kernel_advice()
     options = OmegaConf.to_container(config.decoder, resolve=True)
     assert isinstance(options, dict)
@@ -175,7 +172,8 @@ def measure(
     if can_keep:
         variants["kept_memory"] = _Variant(ours, fast, keeps_memory=True)
     if with_compile:
-        compiled = compile_body(make())
+        compiled = make()
+        compile_body(compiled.base_model)
         variants["compiled"] = _Variant(OurStep(compiled, ids, fast), fast, can_keep)
     # Before the first step, while all have the same weights.
     losses = {name: variant.step.loss().item() for name, variant in variants.items()}

@@ -20,6 +20,7 @@ from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.pretraining.assembly import build_model, start_encoder
 from refrag_rl.pretraining.attention import write_out_attention
 from refrag_rl.pretraining.batches import MixtureBatches, ReconstructionBatches
+from refrag_rl.pretraining.compiling import compile_body
 from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import StageBatches
@@ -83,6 +84,9 @@ class Recipe:
         torch.manual_seed(config.seed)
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
         write_out_attention(self.refrag.model, accelerator.device)
+        if config.compile:
+            for body in (self.refrag.model.encoder, self.refrag.model.decoder.base_model):
+                compile_body(body)
         with_texts = not self.refrag.chunk_tokenizer.is_shared
         chunk_size, limit = config.model.chunk_size, self.refrag.model.max_decoder_positions
         batches = StageBatches(

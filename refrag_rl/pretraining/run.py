@@ -26,6 +26,7 @@ from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import save_refrag
 from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
+from refrag_rl.pretraining.compiling import require_compiler
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import batch_size, load_documents
 from refrag_rl.pretraining.processes import build_accelerator
@@ -66,6 +67,8 @@ def run_pretraining(config: DictConfig) -> None:
     folder = Path(settings.output).expanduser()
     _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
+    if settings.compile:
+        require_compiler(accelerator.device.type)
     main = accelerator.is_main_process
     if main and settings.bfloat16:
         warn_of_imitated_bfloat16("bfloat16=true", "bfloat16=false", accelerator.device.type)
@@ -232,7 +235,9 @@ def _decisive(settings: Any) -> dict[str, Any]:
     """Return the settings that decide what a run comes to; none where they are no settings."""
     if not isinstance(settings, dict):
         return {}
-    return {str(key): value for key, value in settings.items() if key not in CHANGEABLE}
+    decisive = {str(key): value for key, value in settings.items() if key not in CHANGEABLE}
+    # A run that was begun before there was this key was not compiled.
+    return {"compile": False} | decisive
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

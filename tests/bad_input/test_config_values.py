@@ -262,6 +262,7 @@ weight_decay=inf
 max_gradient_norm=-1
 max_gradient_norm=0
 bfloat16=maybe
+compile=maybe
 data=null
 data.files=[]
 data.files=[nowhere.txt]

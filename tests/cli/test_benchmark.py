@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.exc import InvalidCxxCompiler
 
 from refrag_rl.benchmarks import latency
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
@@ -285,7 +286,10 @@ def test_mistakes(
 def test_compiling_without_a_compiler_is_refused(
     in_process: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refrag_rl.benchmarks.pretrain.has_compiler", lambda: False)
+    def nothing() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("refrag_rl.pretraining.compiling.get_cpp_compiler", nothing)
     outcome = in_process("benchmark", "pretrain", "compile=true")
     assert outcome.code == 2
     assert "no C++ compiler was found" in outcome.err

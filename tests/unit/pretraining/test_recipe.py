@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM
 
 from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.documents import Document
@@ -19,6 +20,7 @@ from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag, load_refrag, save_refrag
 from refrag_rl.pretraining.assembly import build_model, decoder_tokenizer
 from refrag_rl.pretraining.batch import reconstruction
+from refrag_rl.pretraining.compiling import compile_body
 from refrag_rl.pretraining.loss import embed_compressed
 from refrag_rl.pretraining.mixture import batch_size
 from refrag_rl.pretraining.processes import build_accelerator
@@ -267,3 +269,27 @@ def test_sizes_of_batches_are_checked(
     stage = StageSection(batch_tokens=tokens, batch_windows=windows, accumulate=accumulate)
     with pytest.raises(UserError, match="batch_windows"):
         batch_size(stage)
+
+
+def test_both_bodies_are_compiled_where_it_is_asked_for(
+    tmp_path: Path, pair: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr("refrag_rl.pretraining.recipe.compile_body", compiled.append)
+    run(settings(*pair), tmp_path / "plain")
+    assert not compiled
+    model = run(settings(*pair, "compile=true"), tmp_path / "compiled")[0].model
+    assert compiled == [model.encoder, model.decoder.base_model]
+
+
+@pytest.mark.slow
+# PyTorch warns of its own code and of what it finds in that of transformers.
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_body_reads_alike_and_keeps_its_names(pair: tuple[str, ...]) -> None:
+    decoder = AutoModelForCausalLM.from_pretrained(pair[1].removeprefix("model.decoder=")).eval()
+    names, ids = list(decoder.state_dict()), torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        plain = decoder(ids).logits
+        compile_body(decoder.base_model)
+        torch.testing.assert_close(decoder(ids).logits, plain, rtol=1e-4, atol=1e-5)
+    assert list(decoder.state_dict()) == names
