@@ -92,7 +92,6 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
     level, *interval = over_seeds(final)
     shared = [seed for seed in curves if seed in of_reference]
     lead = np.array([curves[seed][1][-1] - of_reference[seed] for seed in shared])
-    since_start = np.array([curve[1][-1] - gain_start(curve) for curve in curves.values()])
     in_order = list(curves.values())
     near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in in_order]
     return {
@@ -100,7 +99,6 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
         "final_gain": level,
         "final_gain_interval": None if None in interval else interval,
         "lead_over_reference": over_seeds(lead) if len(lead) else None,
-        "gain_since_first_point": over_seeds(since_start),
         "rewards": float(np.mean([curve[0][-1] for curve in in_order])),
         "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in in_order],
         "reaches_share_of_own": near,
@@ -163,27 +161,21 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--agents", nargs="+", required=True)
     parser.add_argument("--reference", default="grpo_paper")
-    parser.add_argument(
-        "--longer", nargs="*", default=[], help="shown, but not the best: more sets"
-    )
     options = parser.parse_args()
     read_curves = {name: by_seed(options.trainings, name) for name in options.agents}
-    read_curves |= {name: by_seed(options.trainings, name) for name in options.longer}
     of_reference = {
         seed: float(curve[1][-1]) for seed, curve in read_curves.get(options.reference, {}).items()
     }
     found = {name: figures(curves, of_reference) for name, curves in read_curves.items() if curves}
-    if not set(found) & set(options.agents):
+    if not found:
         print("no curves yet")
         return
     efficiency = None
-    equal = [name for name in options.agents if name in found]
-    best = max(equal, key=lambda name: found[name]["final_gain"])
+    best = max(found, key=lambda name: found[name]["final_gain"])
     if options.reference in found:
         efficiency = compare_efficiency(found, best, options.reference)
     content = {
         "agents": found,
-        "longer": options.longer,
         "best": best,
         "reference": options.reference,
         "efficiency": efficiency,

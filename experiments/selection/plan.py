@@ -20,7 +20,6 @@ SIZES = (
     "oracle-count",
     "swap-rounds",
     "eval-every",
-    "long-eval-every",
     "validation-count",
     "agents",
     "seeds",
@@ -53,8 +52,6 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     validation = DOMAINS_VALIDATED * sizes.validation_count * len(BUDGETS)
     points = sizes.rewards // sizes.eval_every
     a_training = sizes.rewards + validation * (points + HEURISTICS)
-    long_points = sizes.long_rewards // sizes.long_eval_every
-    a_long_training = sizes.long_rewards + validation * (long_points + HEURISTICS)
     a_selector = sizes.count * len(BUDGETS)
     an_input = sizes.input_count * len(BUDGETS)
     variants = sizes.inputs + 1  # and the studied agent as it is
@@ -64,7 +61,7 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
         "train": sizes.agents * sizes.seeds * a_training,
         "train_compared": sizes.long_seeds
         * (
-            a_long_training
+            sizes.long_rewards
             + sizes.passages_rewards
             + sizes.replay_rewards
             + sizes.rloo_replay_rewards

@@ -27,7 +27,6 @@ long_warm_rewards=${LONG_WARM_REWARDS:-6000} # of which by the regression that i
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
 validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
 eval_every=${EVAL_EVERY:-250}            # rewards between two points of the curves
-long_eval_every=${LONG_EVAL_EVERY:-2000}
 count=${COUNT:-300}                      # windows of each cell
 part=${PART:-100}                        # windows of a cell that are scored, and kept, together
 table13_count=${TABLE13_COUNT:-100}      # windows of each domain in Table 13
@@ -73,9 +72,9 @@ declare -A settings=( # SEED: that of the training
   [imitation]="agent=imitation"
   [regression]="agent=regression"
   [rloo_warm]="$rloo_warm" # the studied one
-  # With more rewards and seeds; the last three not compared while they learn.
+  # With more rewards and seeds; not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
-    agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=$long_eval_every"
+    agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=0"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
   [gains]="$replay agent.total_rewards=$gains_rewards agent.policy.neighbours=passage train_count=4000"
@@ -287,7 +286,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
     --agents $evaluated rloo_long --studied "$studied"
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
-  "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer long
+  "$python" $here/curves.py "$runs/train" "$output" --agents $agents
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
 }
@@ -300,7 +299,7 @@ plan() {
     --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
     --passages-rewards "$passages_rewards" --replay-rewards "$replay_rewards" \
     --rloo-replay-rewards "$rloo_replay_rewards" --choosing-count "$choosing_count" \
-    --long-eval-every "$long_eval_every" --long-seeds $(wc -w <<<"$long_seeds") \
+    --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
     --input-cells $(wc -w <<<"$input_cells")

@@ -262,8 +262,7 @@ def agents_table(curves: dict[str, Any]) -> str:
 
 def recommendation(curves: dict[str, Any]) -> str:
     """Say which agent ends highest, which is first, and how RL stands beside the others."""
-    longer = curves.get("longer", [])
-    found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
+    found = curves.get("agents", {})
     if not found:
         return ""
     without_rl = [name for name in ("imitation", "regression") if name in found]
@@ -282,9 +281,6 @@ def recommendation(curves: dict[str, Any]) -> str:
         ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
         lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
     lines.append(f"- Recommended at this size: `{best}`.")
-    for name in longer:
-        gained = signed(curves["agents"][name]["gain_since_first_point"])
-        lines.append(f"- `{name}`, from its first point (the warm start) to its end: {gained}.")
     return "\n".join(lines)
 
 
