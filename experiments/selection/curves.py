@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,21 +107,38 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
     }
 
 
-def compare_efficiency(found: dict[str, Any], best: str, reference: str) -> dict[str, Any]:
-    """Return the rewards at which two agents reach 95 % of the better one's final gain."""
-    curves = {
-        name: [(np.array(x), np.array(y)) for x, y in found[name]["curves"]]
-        for name in (best, reference)
-    }
-    start = float(np.median([gain_start(curve) for curve in curves[reference]]))
-    level = start + SHARE * (found[best]["final_gain"] - start)
+def compare_efficiency(
+    curves: dict[str, dict[str, Curve]], best: str, reference: str, longer: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the rewards at which agents reach levels, seed by seed: seeds have own windows.
+
+    A level is a share of the way from the reference's first point to an agent's final gain.
+
+    Args:
+        curves: By agent and seed.
+        best: The agent that ends highest.
+        reference: The other one.
+        longer: Further agents that are compared with the two.
+
+    Returns:
+        Both names, and for each agent and level the rewards of the seeds; ``None`` for a seed that
+        does not get there.
+    """
+
+    def reached(agent: str, final_of: str) -> list[float | None]:
+        found = []
+        for seed, curve in curves[agent].items():
+            if seed in curves[best] and seed in curves[reference]:
+                start, final = gain_start(curves[reference][seed]), curves[final_of][seed][1][-1]
+                found.append(first_reaching(curve, start + SHARE * (final - start)))
+        return found
+
+    names = (best, reference, *longer)
     return {
         "agent": best,
         "reference": reference,
-        "level": level,
-        "rewards": [first_reaching(curve, level) for curve in curves[best]],
-        "reference_rewards": [first_reaching(curve, level) for curve in curves[reference]],
-        "reference_own": found[reference]["reaches_share_of_own"],
+        "to_agents_level": {name: reached(name, best) for name in names},
+        "to_references_level": {name: reached(name, reference) for name in names},
     }
 
 
@@ -161,21 +179,28 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--agents", nargs="+", required=True)
     parser.add_argument("--reference", default="grpo_paper")
+    parser.add_argument(
+        "--longer", nargs="*", default=[], help="with more sets: shown, but not the best"
+    )
     options = parser.parse_args()
-    read_curves = {name: by_seed(options.trainings, name) for name in options.agents}
+    names = [*options.agents, *options.longer]
+    read_curves = {name: by_seed(options.trainings, name) for name in names}
     of_reference = {
         seed: float(curve[1][-1]) for seed, curve in read_curves.get(options.reference, {}).items()
     }
     found = {name: figures(curves, of_reference) for name, curves in read_curves.items() if curves}
-    if not found:
+    equal = [name for name in options.agents if name in found]
+    longer = [name for name in options.longer if name in found]
+    if not equal:
         print("no curves yet")
         return
     efficiency = None
-    best = max(found, key=lambda name: found[name]["final_gain"])
+    best = max(equal, key=lambda name: found[name]["final_gain"])
     if options.reference in found:
-        efficiency = compare_efficiency(found, best, options.reference)
+        efficiency = compare_efficiency(read_curves, best, options.reference, longer)
     content = {
         "agents": found,
+        "longer": longer,
         "best": best,
         "reference": options.reference,
         "efficiency": efficiency,

@@ -20,6 +20,7 @@ refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
 dtype=${DTYPE:-bfloat16}
 seeds=${SEEDS:-0 1 2 3 4}                # of every agent
+grpo_long_seeds=${GRPO_LONG_SEEDS:-0 1 2} # of grpo_paper_long
 rewards=${REWARDS:-4000}                 # sets scored in each training
 long_seeds=${LONG_SEEDS:-0 1 2 3 4}      # of the long training
 long_rewards=${LONG_REWARDS:-16000}      # sets scored in it
@@ -62,6 +63,7 @@ replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt
   evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
+  [grpo_paper_long]="agent=grpo agent.total_rewards=12000 evaluation.eval_every=500" # how far it gets at last
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
   [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
   [reinforce]="agent=reinforce $few"
@@ -115,7 +117,10 @@ train_each() { # names, seeds
   done
 }
 
-train() { train_each "$agents" "$seeds"; }
+train() {
+  train_each "$agents" "$seeds"
+  train_each grpo_paper_long "$grpo_long_seeds"
+}
 
 train_compared() { # those that are compared in every cell
   local name
@@ -286,7 +291,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
     --agents $evaluated rloo_long --studied "$studied"
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
-  "$python" $here/curves.py "$runs/train" "$output" --agents $agents
+  "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
 }

@@ -262,7 +262,8 @@ def agents_table(curves: dict[str, Any]) -> str:
 
 def recommendation(curves: dict[str, Any]) -> str:
     """Say which agent ends highest, which is first, and how RL stands beside the others."""
-    found = curves.get("agents", {})
+    longer = curves.get("longer", [])
+    found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
     if not found:
         return ""
     without_rl = [name for name in ("imitation", "regression") if name in found]
@@ -289,9 +290,15 @@ def efficiency_table(curves: dict[str, Any]) -> str:
     found = curves.get("efficiency")
     if not found:
         return ""
+    agent, reference = found["agent"], found["reference"]
     rows = [
-        [f"`{found['agent']}`, to 95 % of its gain", rewards(found["rewards"])],
-        [f"`{found['reference']}`, to the same level", rewards(found["reference_rewards"])],
-        [f"`{found['reference']}`, to 95 % of its own gain", rewards(found["reference_own"])],
+        [
+            f"`{name}`",
+            rewards(found["to_agents_level"][name]),
+            rewards(found["to_references_level"][name]),
+        ]
+        for name in found["to_agents_level"]
     ]
-    return table(["", "sets scored, median of the seeds that reach it"], rows)
+    return table(
+        ["", f"to 95 % of the gain of `{agent}`", f"to 95 % of the gain of `{reference}`"], rows
+    )

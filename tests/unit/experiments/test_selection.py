@@ -215,11 +215,10 @@ def test_curves_say_when_a_level_is_reached(script):
     }
     assert found["slow"]["final_gain"] == pytest.approx(0.2)
     assert found["fast"]["lead_over_reference"][0] == pytest.approx(0.2)
-    efficiency = curves.compare_efficiency(found, "fast", "slow")
-    assert efficiency["level"] == pytest.approx(0.36)
-    assert efficiency["rewards"] == [2000, 2000]
-    assert efficiency["reference_rewards"] == [None, None]
-    assert efficiency["reference_own"] == [4000, 4000]
+    of_seeds = {"fast": {"0": fast, "1": fast}, "slow": {"1": slow, "2": slow}}
+    efficiency = curves.compare_efficiency(of_seeds, "fast", "slow")
+    assert efficiency["to_agents_level"] == {"fast": [2000], "slow": [None]}
+    assert efficiency["to_references_level"] == {"fast": [2000], "slow": [4000]}
     found["fast"]["final_gain"] = 0.3
     said = script("tables").recommendation({"agents": found})
     assert "Recommended at this size: `fast`" in said
