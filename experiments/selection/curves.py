@@ -67,6 +67,11 @@ def gain_start(curve: Curve) -> float:
     return float(curve[1][0])
 
 
+def near_end(start: float, final: float) -> float:
+    """Return the level that is ``SHARE`` of the way from a start to a final gain."""
+    return start + SHARE * (final - start)
+
+
 def over_seeds(values: NDArray[np.float64]) -> list[float | None]:
     """Return the interquartile mean over seeds, with its 95 % interval if there are two or more."""
     level = float(trim_mean(values, 0.25))
@@ -94,7 +99,7 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
     shared = [seed for seed in curves if seed in of_reference]
     lead = np.array([curves[seed][1][-1] - of_reference[seed] for seed in shared])
     in_order = list(curves.values())
-    near = [first_reaching(c, gain_start(c) + SHARE * (c[1][-1] - gain_start(c))) for c in in_order]
+    near = [first_reaching(c, near_end(gain_start(c), c[1][-1])) for c in in_order]
     return {
         "seeds": len(curves),
         "final_gain": level,
@@ -124,14 +129,16 @@ def compare_efficiency(
         Both names, and for each agent and level the rewards of the seeds; ``None`` for a seed that
         does not get there.
     """
+    starts = {
+        seed: gain_start(curve) for seed, curve in curves[reference].items() if seed in curves[best]
+    }
 
     def reached(agent: str, final_of: str) -> list[float | None]:
-        found = []
-        for seed, curve in curves[agent].items():
-            if seed in curves[best] and seed in curves[reference]:
-                start, final = gain_start(curves[reference][seed]), curves[final_of][seed][1][-1]
-                found.append(first_reaching(curve, start + SHARE * (final - start)))
-        return found
+        return [
+            first_reaching(curve, near_end(starts[seed], curves[final_of][seed][1][-1]))
+            for seed, curve in curves[agent].items()
+            if seed in starts
+        ]
 
     names = (best, reference, *longer)
     return {

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import curve_tables
 import tables
 
 HERE = Path(__file__).parent
@@ -59,9 +60,9 @@ def main() -> None:
         "table-13": lambda: tables.table_13(read(options.folder / "table13.json", [])),
         "figure-3": lambda: picture(options.folder, "figure3.png", "Figure 3"),
         "curves": lambda: picture(options.folder, "curves.png", "gain over decoder evaluations"),
-        "agents": lambda: tables.agents_table(curves),
-        "recommendation": lambda: tables.recommendation(curves),
-        "efficiency": lambda: tables.efficiency_table(curves),
+        "agents": lambda: curve_tables.agents_table(curves),
+        "recommendation": lambda: curve_tables.recommendation(curves),
+        "efficiency": lambda: curve_tables.efficiency_table(curves),
     }
     pages = {page: (HERE / page).read_text(encoding="utf-8") for page in PAGES}
     for name, make in makers.items():

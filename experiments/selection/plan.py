@@ -10,6 +10,9 @@ import argparse
 NUM_CHUNKS = 32
 SIZES = (
     "rewards",
+    "grpo-long-rewards",
+    "grpo-long-every",
+    "grpo-long-seeds",
     "long-rewards",
     "passages-rewards",
     "replay-rewards",
@@ -50,15 +53,19 @@ def oracle_sets(rates: list[int], swap_rounds: int) -> float:
 def plan(sizes: argparse.Namespace) -> dict[str, float]:
     """Return the sets of each step."""
     validation = DOMAINS_VALIDATED * sizes.validation_count * len(BUDGETS)
-    points = sizes.rewards // sizes.eval_every
-    a_training = sizes.rewards + validation * (points + HEURISTICS)
+
+    def with_curve(rewards: int, every: int) -> int:
+        return rewards + validation * (rewards // every + HEURISTICS)
+
+    a_training = with_curve(sizes.rewards, sizes.eval_every)
+    a_long_grpo = with_curve(sizes.grpo_long_rewards, sizes.grpo_long_every)
     a_selector = sizes.count * len(BUDGETS)
     an_input = sizes.input_count * len(BUDGETS)
     variants = sizes.inputs + 1  # and the studied agent as it is
     runs = variants * sizes.input_seeds
     budget_runs = len(BUDGETS) * sizes.input_seeds
     return {
-        "train": sizes.agents * sizes.seeds * a_training,
+        "train": sizes.agents * sizes.seeds * a_training + sizes.grpo_long_seeds * a_long_grpo,
         "train_compared": sizes.long_seeds
         * (
             sizes.long_rewards

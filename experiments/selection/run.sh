@@ -20,8 +20,10 @@ refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
 dtype=${DTYPE:-bfloat16}
 seeds=${SEEDS:-0 1 2 3 4}                # of every agent
-grpo_long_seeds=${GRPO_LONG_SEEDS:-0 1 2} # of grpo_paper_long
 rewards=${REWARDS:-4000}                 # sets scored in each training
+grpo_long_rewards=${GRPO_LONG_REWARDS:-12000} # sets scored in each of grpo_paper_long
+grpo_long_seeds=${GRPO_LONG_SEEDS:-0 1 2} # of it
+grpo_long_every=${GRPO_LONG_EVERY:-500}  # rewards between two points of its curves
 long_seeds=${LONG_SEEDS:-0 1 2 3 4}      # of the long training
 long_rewards=${LONG_REWARDS:-16000}      # sets scored in it
 long_warm_rewards=${LONG_WARM_REWARDS:-6000} # of which by the regression that it starts with
@@ -56,13 +58,13 @@ reads="agent.policy.reads_embeddings=true agent.policy.prompt_token=true"
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
 few="train_count=${FEW_COUNT:-500}"
-rloo="agent=rloo $reads agent.credit_per_chunk=true agent.learning_rate=1e-3"
-rloo_warm="$rloo $warm"
-replay="agent=regression agent.policy.reads_embeddings=false agent.policy.prompt_token=false
-  evaluation.eval_every=0"
+rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
+rloo_warm="$rloo $reads $warm"
+replay="agent=regression evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
-  [grpo_paper_long]="agent=grpo agent.total_rewards=12000 evaluation.eval_every=500" # how far it gets at last
+  [grpo_paper_long]="agent=grpo agent.total_rewards=$grpo_long_rewards
+    evaluation.eval_every=$grpo_long_every"
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
   [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
   [reinforce]="agent=reinforce $few"
@@ -80,10 +82,9 @@ declare -A settings=( # SEED: that of the training
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
   # Far more sets, from replay as well: for a GPU.
   [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
-    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=40000
-    agent.group_size=16 agent.windows_per_update=32 train_count=10000"
+    agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
   [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
-    agent.policy.reads_embeddings=false agent.policy.prompt_token=false agent.total_rewards=$rloo_replay_rewards"
+    agent.total_rewards=$rloo_replay_rewards"
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
@@ -299,7 +300,8 @@ plan() {
     --input-count "$input_count" --oracle-count "$oracle_count" --oracle-rates ${oracle_rates//,/ } \
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
-    --seeds $(wc -w <<<"$seeds") --long-rewards "$long_rewards" \
+    --seeds $(wc -w <<<"$seeds") --grpo-long-rewards "$grpo_long_rewards" \
+    --grpo-long-every "$grpo_long_every" --grpo-long-seeds $(wc -w <<<"$grpo_long_seeds") --long-rewards "$long_rewards" \
     --passages-rewards "$passages_rewards" --replay-rewards "$replay_rewards" \
     --rloo-replay-rewards "$rloo_replay_rewards" --choosing-count "$choosing_count" \
     --long-seeds $(wc -w <<<"$long_seeds") \

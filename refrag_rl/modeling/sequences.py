@@ -60,7 +60,7 @@ class SequenceScorer:
         batch_tokens: Positions read at once, at most (a single longer sequence is read alone).
         use_bfloat16: Runs the decoder's body in bfloat16 by autocast, and its output layer where it
             is one matrix or more is done to its result (``ScoringHead.is_plain`` is false); the
-            projector and the log-softmax stay in the type of the weights and in float32.
+            projector stays in the type of the weights, the log-softmax in float32.
 
     Attributes:
         seconds: Time spent in the decoder so far.

@@ -219,9 +219,10 @@ def test_curves_say_when_a_level_is_reached(script):
     efficiency = curves.compare_efficiency(of_seeds, "fast", "slow")
     assert efficiency["to_agents_level"] == {"fast": [2000], "slow": [None]}
     assert efficiency["to_references_level"] == {"fast": [2000], "slow": [4000]}
-    found["fast"]["final_gain"] = 0.3
-    said = script("tables").recommendation({"agents": found})
-    assert "Recommended at this size: `fast`" in said
+    recommend = script("curve_tables").recommendation
+    assert "Recommended at this size: `fast`" in recommend({"agents": found, "longer": ["slow"]})
+    # With more sets than the others it is shown, but not recommended.
+    assert "Recommended at this size: `slow`" in recommend({"agents": found, "longer": ["fast"]})
 
 
 def test_the_training_corpus_holds_some_of_each_split_and_cuts_long_documents(script):
@@ -246,7 +247,7 @@ def test_the_training_corpus_holds_some_of_each_split_and_cuts_long_documents(sc
 def test_a_plan_grows_with_its_sizes(script):
     plan = script("plan")
     sizes = {name.replace("-", "_"): 4 for name in plan.SIZES} | {"eval_every": 2}
-    sizes |= {"oracle_rates": [8, 4]}
+    sizes |= {"grpo_long_every": 2, "oracle_rates": [8, 4]}
     small = plan.plan(SimpleNamespace(**sizes))
     large = plan.plan(SimpleNamespace(**(sizes | {"oracle_count": 8, "swap_rounds": 4})))
     assert large["oracle"] > small["oracle"]

@@ -18,3 +18,11 @@ def test_a_run_goes_on_wherever_its_folder_is_now(tmp_path: Path) -> None:
     assert not _claim(second, f"output: {second}\nseed: 0\n", main=False)
     with pytest.raises(UserError, match="another config"):
         _claim(second, f"output: {second}\nseed: 1\n", main=False)
+
+
+def test_a_run_from_before_compiling_was_a_choice_goes_on_as_it_was(tmp_path: Path) -> None:
+    config = f"output: {tmp_path / 'run'}\nseed: 0\n"
+    assert _claim(tmp_path / "run", config, main=False)
+    assert not _claim(tmp_path / "run", f"{config}compile: false\n", main=False)
+    with pytest.raises(UserError, match="another config"):
+        _claim(tmp_path / "run", f"{config}compile: true\n", main=False)

@@ -1,0 +1,89 @@
+"""The tables of RL.md, in Markdown, from what ``curves.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tables
+
+
+def rewards(values: Sequence[float | None]) -> str:
+    """Return at how many sets the seeds reached something: their median, and how many did."""
+    there = sorted(value for value in values if value is not None)
+    if not there:
+        return "never"
+    return f"{there[len(there) // 2]:,.0f} ({len(there)} of {len(values)} seeds)"
+
+
+def agents_table(curves: dict[str, Any]) -> str:
+    """Return what the curves say of every agent."""
+    found = curves.get("agents", {})
+    rows = []
+    for name, figures in sorted(found.items(), key=lambda item: -item[1]["final_gain"]):
+        interval = figures["final_gain_interval"] or [None, None]
+        rows.append(
+            [
+                name,
+                str(figures["seeds"]),
+                f"{figures['rewards']:,.0f}",
+                tables.signed([figures["final_gain"], *interval]),
+                tables.signed(figures["lead_over_reference"]),
+                rewards(figures["reaches_best_heuristic"]),
+                rewards(figures["reaches_share_of_own"]),
+            ]
+        )
+    lead = f"final gain less that of {curves.get('reference')}, seed by seed"
+    head = [
+        "agent",
+        "seeds",
+        "sets at the last comparison",
+        "final gain",
+        lead,
+        "reaches the best heuristic",
+    ]
+    return tables.table([*head, "reaches 95 % of its own gain"], rows)
+
+
+def recommendation(curves: dict[str, Any]) -> str:
+    """Say which agent ends highest, which is first, and how RL stands beside the others."""
+    longer = curves.get("longer", [])
+    found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
+    if not found:
+        return ""
+    without_rl = [name for name in ("imitation", "regression") if name in found]
+    learned = {name: figures["final_gain"] for name, figures in found.items()}
+    best = max(learned, key=lambda name: learned[name])
+    lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]
+    first = {
+        name: float(sorted(reached)[len(reached) // 2])
+        for name, figures in found.items()
+        if None not in (reached := figures["reaches_best_heuristic"])
+    }
+    fastest = min(first, key=lambda name: first[name]) if first else None
+    lines.append(f"- First at the best heuristic, all seeds: {fastest or 'none'}.")
+    with_rl = [name for name in learned if name not in without_rl]
+    if without_rl and with_rl:
+        ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
+        lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
+    lines.append(f"- Recommended at this size: `{best}`.")
+    return "\n".join(lines)
+
+
+def efficiency_table(curves: dict[str, Any]) -> str:
+    """Return decoder evaluations of the best agent against those of the paper's GRPO."""
+    found = curves.get("efficiency")
+    if not found:
+        return ""
+    agent, reference = found["agent"], found["reference"]
+    rows = [
+        [
+            f"`{name}`",
+            rewards(found["to_agents_level"][name]),
+            rewards(found["to_references_level"][name]),
+        ]
+        for name in found["to_agents_level"]
+    ]
+    return tables.table(
+        ["", f"to 95 % of the gain of `{agent}`", f"to 95 % of the gain of `{reference}`"], rows
+    )
