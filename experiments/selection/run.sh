@@ -43,6 +43,7 @@ rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo rloo reinforce ppo ppo_warm ppo_per_step imitation regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
+gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
 evaluated=${EVALUATED:-replay passages rloo_replay long} # compared in every cell, cheapest first: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
@@ -80,6 +81,7 @@ declare -A settings=( # SEED: that of the training
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=0"
   [replay]="$replay agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
+  [gains]="$replay agent.total_rewards=$gains_rewards agent.policy.neighbours=passage train_count=4000"
   # Far more sets, from replay as well: for a GPU.
   [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
@@ -202,7 +204,7 @@ validate_each() { # names
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | rloo_replay | rloo_long) echo "$long_seeds" ;;
+    long | replay | passages | gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
