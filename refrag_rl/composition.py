@@ -36,6 +36,7 @@ from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
 from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import LoadedRefrag
+from refrag_rl.modeling.compiling import require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.observation import Inputs
 from refrag_rl.reward import RewardModel
@@ -72,6 +73,8 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
         dtype = "bfloat16" if device == "cuda" else "float32"
     if dtype == "bfloat16":
         warn_of_imitated_bfloat16("refrag.dtype=bfloat16", "refrag.dtype=float32", device)
+    if options["compile"]:
+        require_compiler("refrag.compile", device)
     loader = {name: options[name] for name in ("_target_", "path")}
     with _quiet_loading():
         loaded = _make("refrag", loader, dtype=torch.float32, device=device)
@@ -85,6 +88,7 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
         loaded.chunk_tokenizer,
         batch_tokens=options["batch_tokens"],
         dtype=dtype,
+        compile=options["compile"],
         cache_windows=options["cache_windows"],
         cache_sets=options["cache_sets"],
     )

@@ -139,6 +139,7 @@ class RefragSection:
     path: str = MISSING
     dtype: Dtype = Dtype.auto
     device: Device = Device.auto
+    compile: bool = False
     batch_tokens: int = within(1)
     cache_windows: int = within(0)
     cache_sets: int = within(0)
@@ -260,6 +261,7 @@ class RewardsBenchmarkConfig(CommonConfig):
     count: int = within(1)
     group_size: int = within(1)
     plain_batch: int = within(1)
+    cached: bool = False
     repeats: int = within(1)
 
 

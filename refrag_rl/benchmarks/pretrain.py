@@ -35,8 +35,8 @@ from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
+from refrag_rl.modeling.compiling import compile_body, require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
-from refrag_rl.pretraining.compiling import compile_body, require_compiler
 from refrag_rl.run_folder import choose_run_folder
 
 
@@ -95,7 +95,7 @@ def run(config: DictConfig) -> None:
             raise UserError(f"{key}={config[key]}: give {least} or more")
     device = torch.device(choose_device("device", config.device.value))
     if config.compile:
-        require_compiler(device.type)
+        require_compiler("compile", device.type)
     folder = choose_run_folder(config, "benchmark")
     silence_kernel_advice()
     options = OmegaConf.to_container(config.decoder, resolve=True)

@@ -6,8 +6,10 @@
    window's chunks encoded again.
 3. In batches: the same for several selections at once, each batch's chunks encoded again.
 4. Ours: ``RewardModel`` with empty caches. It encodes each window's chunks once and scores each
-   selection once; both are in its time. As in ``refrag_rl.train``, the process keeps freed memory
-   (``refrag_rl.allocator``); the plain ways run as the system's defaults have it.
+   selection once; both are in its time. With ``cached`` it has the chunk embeddings beforehand, as
+   of windows that a training meets again; the selections it has not. As in ``refrag_rl.train``, the
+   process keeps freed memory (``refrag_rl.allocator``); the plain ways run as the system's defaults
+   have it.
 5. With ``model`` the frozen model is a shape of random weights; windows, tokenizer and chunk size
    are those of ``refrag``, and the encoder reads the decoder's token ids.
 6. The ways take turns in one process, and the medians count. The share of the machine's limit (MFU)
@@ -113,6 +115,7 @@ def run(config: DictConfig) -> None:
             compression_rate=column.compression_rate,
             dtypes=dtypes,
             plain_batch=config.plain_batch,
+            cached=config.cached,
             repeats=config.repeats,
         )
         write_rows(rows, folder, config, command="benchmark rewards")
@@ -154,6 +157,7 @@ def _with_shape(refrag: FrozenRefrag, config: DictConfig) -> RewardModel:
         model,
         ChunkTokenizer(refrag.tokenizer, start_token_id=model.config.chunk_start_token_id),
         batch_tokens=config.refrag.batch_tokens,
+        compile=config.refrag.compile,
     )
 
 
@@ -174,6 +178,7 @@ def measure(
     compression_rate: float,
     dtypes: Sequence[Format],
     plain_batch: int,
+    cached: bool = False,
     repeats: int,
     side: int | None = None,
 ) -> list[RewardsRow]:
@@ -186,6 +191,7 @@ def measure(
         compression_rate: Stands in the rows.
         dtypes: Number formats of ours.
         plain_batch: Selections of a pass of the plain way in batches.
+        cached: Whether ours has the chunk embeddings beforehand.
         repeats: Measurements of each way.
         side: Of the matrices that MFU is measured against; ``None``: as the device needs.
 
@@ -195,10 +201,11 @@ def measure(
     group_size = expanded.shape[1]
     scored = [window for window in windows for _ in range(group_size)]
     selections = expanded.reshape(len(scored), -1)
-    plain = reward_model.with_dtype("float32")
+    plain = reward_model.with_dtype("float32", compile=False)
     ours = {dtype: reward_model.with_dtype(dtype) for dtype in dtypes}
     device = plain.model.device
     products = {dtype: MatrixProduct(dtype, device, side) for dtype in dtypes}
+    score = _score_cached if cached else _score_anew
     calls: dict[tuple[str, str], Any] = {
         ("one", ""): partial(_plain, plain_rewards.one_at_a_time, plain, scored, selections),
         ("batches", ""): partial(
@@ -206,10 +213,11 @@ def measure(
         ),
     }
     for dtype in dtypes:
-        calls["ours", dtype] = partial(_score_anew, ours[dtype], scored, selections)
+        calls["ours", dtype] = partial(score, ours[dtype], scored, selections)
         calls["product", dtype] = products[dtype]
     one, batches = calls["one", ""](), calls["batches", ""]()
-    flops = count_flops(partial(_score_anew, plain, scored, selections))
+    plain.chunk_embeddings(windows)  # the plain ways leave none in its cache
+    flops = count_flops(partial(score, plain, scored, selections))
     seconds = median_seconds(calls, repeats, device)
     rows = []
     for dtype in dtypes:
@@ -246,3 +254,12 @@ def _score_anew(
     keep_large_blocks()
     reward_model.clear()
     return reward_model.log_perplexity(windows, expanded)
+
+
+def _score_cached(
+    reward_model: RewardModel, windows: Sequence[Window], expanded: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the log-perplexities (B,), nats per token; of the caches only embeddings are used."""
+    keep_large_blocks()
+    scores = reward_model.token_log_likelihood(windows, expanded)
+    return np.array([-tokens.mean() for tokens in scores], np.float32)

@@ -8,9 +8,11 @@ caps them, Cohere and Granite scale them); a probe finds out, and those are read
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from transformers import PreTrainedModel
 
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.chunk_encoder import token_embeddings
+from refrag_rl.modeling.compiling import compiled
 
 _LOGITS_PER_SLICE = 2**24
 """Logits held at once, in float32: 64 MiB."""
@@ -41,6 +44,18 @@ class ScoringHead:
     def __init__(self, decoder: PreTrainedModel) -> None:
         self.decoder = decoder
         self.is_plain = _probe(decoder)
+        self._compiled_reader: Callable[..., Any] | None = None
+        self._loss = _relative_loss
+
+    def compiled(self) -> ScoringHead:
+        """Return a head for the same decoder that reads and scores under ``torch.compile``.
+
+        For reading only. It is compiled at first use; the decoder stays as it is.
+        """
+        head = copy.copy(self)
+        head._compiled_reader = compiled(self._reader())
+        head._loss = compiled(_relative_loss)
+        return head
 
     def states(self, inputs_embeds: Tensor, scored: Tensor) -> Tensor:
         """Read sequences and return what the scored tokens are predicted from.
@@ -59,16 +74,23 @@ class ScoringHead:
         """
         predicting = scored[:, 1:]
         if self.is_plain:
-            body = self.decoder.base_model(inputs_embeds=inputs_embeds, use_cache=False)
+            body = self._reader()(inputs_embeds=inputs_embeds, use_cache=False)
             return body.last_hidden_state[:, :-1][predicting]
+        read = self._reader()
         if "logits_to_keep" in inspect.signature(self.decoder.forward).parameters:
             columns = predicting.any(0).nonzero().squeeze(1)
             predicting = predicting[:, columns]
             kept = {"logits_to_keep": columns}
-            logits = self.decoder(inputs_embeds=inputs_embeds, use_cache=False, **kept).logits
+            logits = read(inputs_embeds=inputs_embeds, use_cache=False, **kept).logits
         else:
-            logits = self.decoder(inputs_embeds=inputs_embeds, use_cache=False).logits[:, :-1]
+            logits = read(inputs_embeds=inputs_embeds, use_cache=False).logits[:, :-1]
         return logits[predicting]
+
+    def _reader(self) -> Callable[..., Any]:
+        """Return what reads: the decoder, without its output layer where that is plain."""
+        if self._compiled_reader is not None:
+            return self._compiled_reader
+        return self.decoder.base_model if self.is_plain else self.decoder
 
     def logits(self, states: Tensor) -> Tensor:
         """Turn states (n, d) into float32 logits (n, V)."""
@@ -97,8 +119,11 @@ class ScoringHead:
         size = max(1, _LOGITS_PER_SLICE // output_layer.weight.shape[0])
         slices = []
         for part, target in zip(states.split(size), tokens.split(size), strict=True):
-            logits = self.logits(part) if weight is None else _relative_logits(part, weight, target)
-            slices.append(-functional.cross_entropy(logits, target, reduction="none"))
+            if weight is None:
+                loss = functional.cross_entropy(self.logits(part), target, reduction="none")
+            else:
+                loss = self._loss(part, weight, target)
+            slices.append(-loss)
         return torch.cat(slices) if slices else states.new_zeros(0, dtype=torch.float32)
 
 
@@ -107,8 +132,8 @@ def is_one_matrix(output_layer: nn.Module) -> bool:
     return type(output_layer) is nn.Linear and output_layer.bias is None
 
 
-def _relative_logits(states: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
-    """Return logits less those of the tokens that are scored, (n, V) float32.
+def _relative_loss(states: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
+    """Return the cross-entropy of each token, (n,) float32, nats, by logits relative to its own.
 
     A product in bfloat16 is summed up in float32 and then rounded to three digits: 0.03 in a logit
     of 10. Any number may be taken from all logits of a position, so about the token's own logit
@@ -121,7 +146,8 @@ def _relative_logits(states: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
         tokens: (n,) int64.
     """
     own = (states * weight[tokens]).sum(-1, keepdim=True)
-    return torch.addmm(own, states, weight.T, beta=-1).float()
+    logits = torch.addmm(own, states, weight.T, beta=-1).float()
+    return functional.cross_entropy(logits, tokens, reduction="none")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.mixing import PromptPosition
 from refrag_rl.modeling.model import RefragForCausalLM
+from refrag_rl.modeling.scoring import ScoringHead
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,16 +62,25 @@ class SequenceScorer:
         use_bfloat16: Runs the decoder's body in bfloat16 by autocast, and its output layer where it
             is one matrix or more is done to its result (``ScoringHead.is_plain`` is false); the
             projector stays in the type of the weights, the log-softmax in float32.
+        compile: Whether the decoder is read under ``torch.compile``, which takes a while at first.
 
     Attributes:
         seconds: Time spent in the decoder so far.
     """
 
-    def __init__(self, model: RefragForCausalLM, batch_tokens: int, use_bfloat16: bool) -> None:
+    def __init__(
+        self,
+        model: RefragForCausalLM,
+        batch_tokens: int,
+        use_bfloat16: bool,
+        compile: bool = False,
+    ) -> None:
         self.model = model.eval()
         self.seconds = 0.0
         self._batch_tokens = batch_tokens
         self._use_bfloat16 = use_bfloat16
+        self._compile = compile
+        self._compiled_head: ScoringHead | None = None
 
     def log_likelihood(self, sequences: Sequence[MixedSequence]) -> list[NDArray[np.float32]]:
         """Return each sequence's output token log-likelihoods, (o,), nats, in the order given.
@@ -120,16 +130,24 @@ class SequenceScorer:
         )
         scored = layout.output_mask
         device_type = self.model.device.type
+        head = self._head()
         # Few operations, and what is rounded here is off at every layer above.
         embeddings = self.model.embed(layout, chunk_embeddings)
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._use_bfloat16):
-            states = self.model.head.states(embeddings, scored)
-        scores = self.model.head.log_likelihood(
+            states = head.states(embeddings, scored)
+        scores = head.log_likelihood(
             states, layout.token_ids[scored], torch.bfloat16 if self._use_bfloat16 else None
         )
         result = scores.view(len(batch), -1).cpu().numpy()
         self.seconds += time.perf_counter() - started
         return result
+
+    def _head(self) -> ScoringHead:
+        if not self._compile:
+            return self.model.head
+        if self._compiled_head is None:
+            self._compiled_head = self.model.head.compiled()
+        return self._compiled_head
 
     def _stack(self, arrays: Sequence[NDArray[np.generic]]) -> Tensor:
         return torch.from_numpy(np.stack(arrays)).to(self.model.device, non_blocking=True)

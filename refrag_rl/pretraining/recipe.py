@@ -17,10 +17,10 @@ from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag
+from refrag_rl.modeling.compiling import compile_body
 from refrag_rl.pretraining.assembly import build_model, start_encoder
 from refrag_rl.pretraining.attention import write_out_attention
 from refrag_rl.pretraining.batches import MixtureBatches, ReconstructionBatches
-from refrag_rl.pretraining.compiling import compile_body
 from refrag_rl.pretraining.lora import Lora, lora_dropouts
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import StageBatches

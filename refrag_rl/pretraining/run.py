@@ -24,9 +24,9 @@ from refrag_rl.event_files import ResumableWriter
 from refrag_rl.going_on import saying_how_to_go_on
 from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import save_refrag
+from refrag_rl.modeling.compiling import require_compiler
 from refrag_rl.pretraining.assembly import decoder_tokenizer
 from refrag_rl.pretraining.card import LICENCES, model_card
-from refrag_rl.pretraining.compiling import require_compiler
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.mixture import batch_size, load_documents
 from refrag_rl.pretraining.processes import build_accelerator
@@ -68,7 +68,7 @@ def run_pretraining(config: DictConfig) -> None:
     _check(settings)
     accelerator = build_accelerator(bfloat16=settings.bfloat16)
     if settings.compile:
-        require_compiler(accelerator.device.type)
+        require_compiler("compile", accelerator.device.type)
     main = accelerator.is_main_process
     if main and settings.bfloat16:
         warn_of_imitated_bfloat16("bfloat16=true", "bfloat16=false", accelerator.device.type)

@@ -54,6 +54,7 @@ refrag.path=/dev/null
 refrag.path=../../..
 refrag.dtype=int8
 refrag.device=tpu
+refrag.compile=maybe
 refrag.batch_tokens=0
 refrag.batch_tokens=-5
 refrag.cache_windows=-1

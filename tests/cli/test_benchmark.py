@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch._inductor.exc import InvalidCxxCompiler
 
 from refrag_rl.benchmarks import latency
+from refrag_rl.corpora.windows import Window
 from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
+from refrag_rl.window_encoder import WindowEncoder
 from tests.cli.running import InProcess
 
 TINY_DECODER = (
@@ -85,6 +90,28 @@ def test_rewards_of_all_ways_agree(
         ):
             assert row[key] > 0
         assert row["largest_difference"] < (1e-4 if row["dtype"] == "float32" else 2e-3)
+
+
+def test_rewards_with_chunk_embeddings_made_beforehand(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    contexts = WindowEncoder.contexts
+
+    def counting(self: WindowEncoder, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        encoded.append("cached" if cached else "anew")
+        return contexts(self, windows)
+
+    monkeypatch.setattr(WindowEncoder, "contexts", counting)
+    sizes = ("rates=[4]", "count=2", "group_size=3", "repeats=1", "dtypes=[float32]")
+    for cached in (False, True):
+        outcome = in_process(
+            "benchmark", "rewards", *tiny, *sizes, f"cached={cached}", f"output={cached}"
+        )
+        assert outcome.code == 0, outcome.err
+    (anew,), (cached_row,) = rows_of(tmp_path / "False"), rows_of(tmp_path / "True")
+    assert encoded.count("cached") < encoded.count("anew")
+    assert max(anew["largest_difference"], cached_row["largest_difference"]) < 1e-4
 
 
 def test_rewards_of_a_shape(in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path) -> None:
@@ -283,16 +310,19 @@ def test_mistakes(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "key"), [(["pretrain"], "compile"), (["rewards"], "refrag.compile")]
+)
 def test_compiling_without_a_compiler_is_refused(
-    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, asked_for: list[str], key: str
 ) -> None:
     def nothing() -> str:
         raise InvalidCxxCompiler
 
-    monkeypatch.setattr("refrag_rl.pretraining.compiling.get_cpp_compiler", nothing)
-    outcome = in_process("benchmark", "pretrain", "compile=true")
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", nothing)
+    outcome = in_process("benchmark", *asked_for, f"{key}=true")
     assert outcome.code == 2
-    assert "no C++ compiler was found" in outcome.err
+    assert f"{key}=true: no C++ compiler was found" in outcome.err
 
 
 def test_more_selections_than_a_window_has(in_process: InProcess, tiny: tuple[str, ...]) -> None:

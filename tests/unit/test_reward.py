@@ -206,6 +206,38 @@ def test_bfloat16_is_close_and_keeps_the_weights():
     assert {weight.dtype for weight in reward.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
+# PyTorch warns of its own code and of what it finds in that of transformers.
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_decoder_scores_alike_in_batches_of_all_sizes():
+    windows, sets = some_windows(), random_sets(6)
+    model = tiny_refrag()
+    plain = tiny_reward(model, dtype="bfloat16").log_perplexity(windows, sets)
+    compiled = tiny_reward(model, dtype="bfloat16", compile=True)
+    assert np.allclose(compiled.log_perplexity(windows, sets), plain, atol=0.05)
+    compiled.clear()
+    one_by_one = [
+        compiled.log_perplexity([window], row[None])[0]
+        for window, row in zip(windows, sets, strict=True)
+    ]
+    assert np.allclose(one_by_one, plain, atol=0.05)
+    # The decoder that others have is read as before.
+    again = tiny_reward(model, dtype="bfloat16").log_perplexity(windows, sets)
+    assert np.array_equal(again, plain)
+
+
+def test_another_number_format_is_compiled_as_the_first_unless_told_otherwise(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "refrag_rl.modeling.scoring.ScoringHead.compiled", lambda head: asked.append(1) or head
+    )
+    reward, windows, sets = tiny_reward(compile=True), some_windows()[:1], random_sets(1)
+    reward.with_dtype("float32", compile=False).log_perplexity(windows, sets)
+    assert not asked
+    reward.with_dtype("float32").log_perplexity(windows, sets)
+    assert asked
+
+
 def test_scoring_leaves_no_gradient_and_no_dropout():
     model = tiny_refrag()
     model.encoder.config.hidden_dropout_prob = model.decoder.config.attention_dropout = 0.5

@@ -31,6 +31,21 @@ def test_scores_are_those_of_the_whole_decoder(family):
     assert torch.allclose(score(decoder, ids, scored), torch.stack(expected), atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns of its own code
+def test_a_compiled_head_that_does_more_scores_alike():
+    head, ids = ScoringHead(tiny_decoder("gemma2")), random_ids()
+    scored = torch.rand(ids.shape, generator=torch.manual_seed(1)) < 0.4
+    scored[:, 0] = False
+    inputs = head.decoder.get_input_embeddings()(ids)
+    with torch.no_grad():
+        plain, compiled = (
+            each.log_likelihood(each.states(inputs, scored), ids[scored])
+            for each in (head, head.compiled())
+        )
+    assert torch.allclose(compiled, plain, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_linear_head_is_found_plain(family):
     assert ScoringHead(tiny_decoder(family)).is_plain

@@ -18,9 +18,9 @@ from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import LoadedRefrag, load_refrag, save_refrag
+from refrag_rl.modeling.compiling import compile_body
 from refrag_rl.pretraining.assembly import build_model, decoder_tokenizer
 from refrag_rl.pretraining.batch import reconstruction
-from refrag_rl.pretraining.compiling import compile_body
 from refrag_rl.pretraining.loss import embed_compressed
 from refrag_rl.pretraining.mixture import batch_size
 from refrag_rl.pretraining.processes import build_accelerator
