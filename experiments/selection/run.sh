@@ -19,6 +19,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH="$PWD"
 refrag=${REFRAG:-tiny-k16}
 refrag_k8=${REFRAG_K8:-tiny-k8}
 dtype=${DTYPE:-bfloat16}
+compile=${COMPILE:-false} # worth it with AMX and parts of 300
 seeds=${SEEDS:-0 1 2 3 4}                # of every agent
 rewards=${REWARDS:-4000}                 # sets scored in each training
 grpo_long_rewards=${GRPO_LONG_REWARDS:-12000} # sets scored in each of grpo_paper_long
@@ -136,7 +137,7 @@ train_one() { # name, seed, further arguments
     "$python" -m refrag_rl.train resume="$folder"
   else
     "$python" -m refrag_rl.train output="$folder" seed="$seed" refrag.path="$refrag" \
-      refrag.dtype="$dtype" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
+      refrag.dtype="$dtype" refrag.compile="$compile" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
       'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
       evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
       evaluation.count=1 "evaluation.rates=[$rates]" report.windows=0 agent.reference_windows=0 "$@"
@@ -177,7 +178,7 @@ score() { # folder, file of scores that is kept, further arguments
   if test -s "$scores"; then return; fi
   rm -rf "$folder" # of a comparison that was stopped
   "$python" -m refrag_rl.evaluate output="$folder" refrag.path="$refrag" \
-    refrag.dtype="$dtype" report.windows=0 references=false seed=0 "rates=[$rates]" "$@"
+    refrag.dtype="$dtype" refrag.compile="$compile" report.windows=0 references=false seed=0 "rates=[$rates]" "$@"
   mkdir -p "${scores%/*}"
   cp "$folder/window_scores.parquet" "$scores.new"
   mv "$scores.new" "$scores"
