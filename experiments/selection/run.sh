@@ -46,7 +46,7 @@ replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of repla
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
-evaluated=${EVALUATED:-replay passages rloo_replay long} # compared in every cell, cheapest first: these, or agents
+evaluated=${EVALUATED:-replay gains passages rloo_replay long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
 chosen=${CHOSEN:-replay}                 # by `validate`; Table 13 and the table of copies have it
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
@@ -305,7 +305,7 @@ plan() {
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
     --seeds $(wc -w <<<"$seeds") --grpo-long-rewards "$grpo_long_rewards" \
     --grpo-long-every "$grpo_long_every" --grpo-long-seeds $(wc -w <<<"$grpo_long_seeds") --long-rewards "$long_rewards" \
-    --passages-rewards "$passages_rewards" --replay-rewards "$replay_rewards" \
+    --passages-rewards "$passages_rewards" --gains-rewards "$gains_rewards" --replay-rewards "$replay_rewards" \
     --rloo-replay-rewards "$rloo_replay_rewards" --choosing-count "$choosing_count" \
     --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
