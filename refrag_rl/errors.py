@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 class NotFiniteError(FloatingPointError):
-    """A reward, a gradient or a weight is NaN or infinite.
+    """A reward, a gradient, a weight or a logit is NaN or infinite.
 
     Commands print the message and exit with code 1.
 

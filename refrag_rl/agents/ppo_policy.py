@@ -14,7 +14,6 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from refrag_rl.errors import NotFiniteError
 from refrag_rl.policies.pointer import PointerPolicy
 
 LOWEST_LOGIT = -1e8
@@ -39,13 +38,10 @@ class PointerExtractor(BaseFeaturesExtractor):
         """Return the logits and, last, the value, (B, L + 1).
 
         Raises:
-            NotFiniteError: One of them is NaN or infinite, from weights that are too large.
+            NotFiniteError: See ``PointerPolicy.logits_and_value``.
         """
         logits, value = self.pointer.logits_and_value(observations)
-        latent = torch.cat([logits.clamp(min=LOWEST_LOGIT), value.unsqueeze(-1)], dim=-1)
-        if not torch.isfinite(latent).all():
-            raise NotFiniteError("a logit or value of the policy is NaN or infinite")
-        return latent
+        return torch.cat([logits.clamp(min=LOWEST_LOGIT), value.unsqueeze(-1)], dim=-1)
 
 
 class Logits(nn.Module):

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.observation import CHUNK_FEATURES, DEFAULT_FEATURES, EmbeddingSource, Inputs
 from refrag_rl.policies.features import count_columns, feature_columns
 from refrag_rl.policies.layers import Block, NeighbourFeatures, PassageNeighbours, ValueHead
@@ -233,10 +233,14 @@ class PointerPolicy(nn.Module):
             observation: See ``encode``.
             budget: (B,) total picks ``T'`` of the episode.
             context: See ``encode``.
+
+        Raises:
+            NotFiniteError: A logit is NaN or infinite, from weights or inputs that are too large.
         """
         logits = self.output(self.encode(observation, budget, context)).squeeze(-1)
         mask = observation["chunk_mask"].bool()
         mask = mask if context is None else mask[context]
+        _require_finite("logit", logits, mask)
         return logits.masked_fill(~mask, -torch.inf)
 
     def logits_and_value(self, observation: TensorObservation) -> tuple[Tensor, Tensor]:
@@ -249,6 +253,10 @@ class PointerPolicy(nn.Module):
         Args:
             observation: All keys of an ``Observation``; ``budget_left`` (B, 1). Contexts may stand
                 once: see ``sharing.CONTEXT``.
+
+        Raises:
+            NotFiniteError: One of them is NaN or infinite, from weights or inputs that are too
+                large.
         """
         expanded = observation["expanded"].bool()
         budget_left = observation["budget_left"].float().flatten()
@@ -266,7 +274,20 @@ class PointerPolicy(nn.Module):
             hidden = self.encode(contexts, of_context).index_select(0, shared.context)
         logits = self.output(hidden).squeeze(-1)
         value = self.value_head(hidden, logits, mask, expanded, budget_left)
+        _require_finite("logit", logits, mask)
+        _require_finite("value", value)
         return logits.masked_fill(~mask, -torch.inf), value
+
+
+def _require_finite(what: str, values: Tensor, mask: Tensor | None = None) -> None:
+    """Check what a policy computed, where ``mask`` is true: a chunk of NaN would never be picked.
+
+    Raises:
+        NotFiniteError: It is NaN or infinite.
+    """
+    held = values.detach() if mask is None else values.detach().masked_fill(~mask, 0.0)
+    if not torch.isfinite(held).all():
+        raise NotFiniteError(f"a {what} of the policy is NaN or infinite")
 
 
 def as_tensors(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import NotFiniteError, UserError
 from refrag_rl.observation import CHUNK_FEATURES
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from refrag_rl.policies.sharing import shared_contexts
@@ -183,3 +183,21 @@ def test_wrong_options_are_user_errors(options, message):
 def test_config_survives_its_mapping():
     config = PointerConfig(D, features=("lexical",), width=32, prompt_token=False)
     assert PointerConfig.from_mapping(config.to_mapping()) == config
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_chunk_without_a_finite_logit_is_an_error_and_not_left_unpicked(wrong):
+    policy, observation = make_policy(), make_observation()
+    observation["features"][1, 2] = wrong
+    with pytest.raises(NotFiniteError, match="a logit of the policy is NaN or infinite"):
+        policy(observation, budget())
+    with pytest.raises(NotFiniteError, match="of the policy is NaN or infinite"):
+        policy.logits_and_value(observation)
+
+
+def test_logits_of_padding_chunks_need_not_be_finite():
+    policy, observation = make_policy(), make_observation()
+    with torch.no_grad():
+        policy.output.bias.fill_(torch.inf)
+    observation["chunk_mask"][:] = 0
+    assert torch.isneginf(policy(observation, budget())).all()
