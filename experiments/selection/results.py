@@ -1,15 +1,15 @@
-"""The statistics of all cells: from the scores of single windows to ``results.json``.
+r"""The statistics of all cells: from the scores of single windows to ``results.json``.
 
-    python experiments/selection/results.py CELLS VALIDATION results.json --agents NAME...
+    python experiments/selection/results.py CELLS VALIDATION results.json \
+        --agents NAME... --candidates NAME...
 
 1. A cell (domain, kind of windows, rate) has room where the oracle's split-half correction is below
    the best heuristic of the cell with its interval below 0, on the windows that it searched.
 2. Of each policy: interquartile mean over training seeds, with intervals over seeds and documents,
    of its log-perplexity and of its paired difference to every heuristic; p-values of the latter,
    adjusted by Holm's method over all heuristics and all cells with room.
-3. The chosen agent, one for all cells, is the first of NAME..., given cheapest first, that is level
-   on validation windows (VALIDATION/NAME.parquet) with the one of the lowest mean there: the cells
-   play no part in it.
+3. The chosen agent, one for all cells, is that of the candidates which is lowest on validation
+   windows (VALIDATION/NAME.parquet): the cells play no part in it.
 4. Share of the gap between random and oracle that is closed: ratio of means over the same windows.
 5. Variants are compared with each other by the difference of their interquartile means, the seeds
    of both resampled.
@@ -170,13 +170,16 @@ def validated(folder: Path, agents: list[str]) -> dict[str, dict[str, list[float
     }
 
 
-def choose(validation: dict[str, dict[str, list[float | None] | None]]) -> str | None:
-    """Return the first agent, in the order given, that is not beyond the interval of the lowest."""
-    for name, figures in validation.items():
-        to_lowest = figures["to_lowest"]
-        if to_lowest is not None and (to_lowest[1] is None or to_lowest[1] <= 0):
-            return name
-    return None
+def choose(
+    validation: dict[str, dict[str, list[float | None] | None]], candidates: list[str]
+) -> str | None:
+    """Return the candidate of the lowest log-perplexity, none if none of them was measured."""
+    levels: dict[str, float] = {}
+    for name in candidates:
+        level = validation[name]["level"] if name in validation else None
+        if level is not None and level[0] is not None:
+            levels[name] = level[0]
+    return min(levels, key=lambda name: levels[name], default=None)
 
 
 def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -234,7 +237,8 @@ def main() -> None:
     parser.add_argument("cells", type=Path)
     parser.add_argument("validation", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--agents", nargs="+", required=True, help="compared, cheapest first")
+    parser.add_argument("--agents", nargs="+", required=True, help="compared in the cells")
+    parser.add_argument("--candidates", nargs="+", required=True, help="one of them is chosen")
     parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
     options = parser.parse_args()
     cells = read_cells(options.cells)
@@ -250,7 +254,7 @@ def main() -> None:
     ]
     on_validation = validated(options.validation, options.agents)
     found = {
-        "chosen": choose(on_validation),
+        "chosen": choose(on_validation, options.candidates),
         "validation": on_validation,
         "cells": rows,
         "inputs": [

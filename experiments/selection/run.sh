@@ -48,7 +48,8 @@ gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
 rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
 evaluated=${EVALUATED:-replay gains passages rloo_replay long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
-chosen=${CHOSEN:-replay}                 # by `validate`; Table 13 and the table of copies have it
+candidates=${CANDIDATES:-replay gains}   # one is chosen by `validate`: that of the lowest log-perplexity
+chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -291,7 +292,7 @@ table13() {
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
-    --agents $evaluated rloo_long --studied "$studied"
+    --agents $evaluated rloo_long --candidates $candidates --studied "$studied"
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long
   "$python" $here/figure3.py "$output"

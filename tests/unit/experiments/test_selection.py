@@ -112,8 +112,9 @@ def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script,
     assert found["ahead"]["level"][0] == pytest.approx(2.05)
     assert found["behind"]["to_lowest"][1] > 0
     assert found["level"]["to_lowest"][1] < 0 < found["level"]["to_lowest"][2]
-    assert results.choose(found) == "level"
-    assert results.choose({}) is None
+    assert results.choose(found, agents) == "ahead"
+    assert results.choose(found, ["absent", "behind", "level"]) == "level"
+    assert results.choose({}, agents) is None
     frame = pd.read_parquet(tmp_path / "validation" / "ahead.parquet")
     frame[frame.window != "w7"].to_parquet(tmp_path / "validation" / "ahead.parquet")
     with pytest.raises(ValueError, match="other validation windows"):
@@ -122,7 +123,9 @@ def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script,
 
 def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, monkeypatch):
     arguments = ["results.py", str(cells), str(tmp_path / "none"), str(tmp_path / "results.json")]
-    monkeypatch.setattr("sys.argv", [*arguments, "--agents", "grpo", "--studied", "grpo"])
+    monkeypatch.setattr(
+        "sys.argv", [*arguments, "--agents", "grpo", "--candidates", "grpo", "--studied", "grpo"]
+    )
     script("results").main()
     found = json.loads((tmp_path / "results.json").read_text())
     assert {name for row in found["cells"] for name in row["policies"]} == {"grpo"}
@@ -184,7 +187,7 @@ def test_the_tables_hold_what_was_measured_and_say_what_was_not(
 ):
     validation(tmp_path / "validation", {"grpo": 2.0})
     files = [cells, tmp_path / "validation", tmp_path / "results.json"]
-    arguments = ["results.py", *map(str, files), "--agents", "grpo"]
+    arguments = ["results.py", *map(str, files), "--agents", "grpo", "--candidates", "grpo"]
     monkeypatch.setattr("sys.argv", arguments)
     script("results").main()
     script("figure3").main(tmp_path)
