@@ -87,7 +87,9 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
     rows: list[Measured] = []
     observations: list[Mapping[str, NDArray[Any]]] = []
     for run in runs:
-        config = OmegaConf.create(read_config(run / CONFIG_FILE))
+        # A run may be from before there was refrag.compile.
+        saved_config = OmegaConf.create(read_config(run / CONFIG_FILE))
+        config = OmegaConf.merge({"refrag": {"compile": False}}, saved_config)
         assert isinstance(config, DictConfig)
         saved = CheckpointFiles(run / CHECKPOINT_FOLDER, config.keep).read()
         history = GainHistory.from_json(saved.progress.get("kept", {}).get("gains", []))
