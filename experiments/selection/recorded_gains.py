@@ -20,6 +20,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs
 from refrag_rl.run_folder import CONFIG_FILE
 from refrag_rl.saved_runs import read_config
+from refrag_rl.schema import RefragSection
 from refrag_rl.training import CHECKPOINT_FOLDER, training_windows
 
 AT_ONCE = 50
@@ -87,9 +88,7 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
     rows: list[Measured] = []
     observations: list[Mapping[str, NDArray[Any]]] = []
     for run in runs:
-        # A run may be from before there was refrag.compile.
-        saved_config = OmegaConf.create(read_config(run / CONFIG_FILE))
-        config = OmegaConf.merge({"refrag": {"compile": False}}, saved_config)
+        config = OmegaConf.create(read_config(run / CONFIG_FILE))
         assert isinstance(config, DictConfig)
         saved = CheckpointFiles(run / CHECKPOINT_FOLDER, config.keep).read()
         history = GainHistory.from_json(saved.progress.get("kept", {}).get("gains", []))
@@ -113,7 +112,9 @@ def recorded_in(runs: Sequence[Path]) -> Recorded:
 
 def problem_of(config: DictConfig) -> ExpansionProblem:
     """Return the windows a run was trained on, with its embeddings and the default features."""
-    refrag = build_refrag(config.refrag)
+    # A run may be from before a key of the section was there.
+    section = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(RefragSection), config.refrag))
+    refrag = build_refrag(section)
     windows = training_windows(config, load_documents(config.corpus), refrag)
     return build_problem(
         windows, refrag, inputs=Inputs(chunk_embeddings=config.env.chunk_embeddings)

@@ -216,7 +216,8 @@ def measure(
         calls["ours", dtype] = partial(score, ours[dtype], scored, selections)
         calls["product", dtype] = products[dtype]
     one, batches = calls["one", ""](), calls["batches", ""]()
-    plain.chunk_embeddings(windows)  # the plain ways leave none in its cache
+    if cached:
+        plain.chunk_embeddings(windows)  # the plain ways leave none in its cache
     flops = count_flops(partial(score, plain, scored, selections))
     seconds = median_seconds(calls, repeats, device)
     rows = []
