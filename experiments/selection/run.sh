@@ -41,7 +41,7 @@ swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as expen
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo rloo reinforce ppo ppo_warm ppo_per_step imitation regression}
+agents=${AGENTS:-grpo_paper grpo_passage grpo rloo reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
@@ -63,11 +63,14 @@ warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}
 few="train_count=${FEW_COUNT:-500}"
 rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
 rloo_warm="$rloo $reads $warm"
-replay="agent=regression evaluation.eval_every=0"
+plain="agent=regression agent.averaging=0" # the last weights in place of their average
+convolution="agent.policy.neighbours=convolution"
+replay="$plain evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo_paper_long]="agent=grpo agent.total_rewards=$grpo_long_rewards
     evaluation.eval_every=$grpo_long_every"
+  [grpo_passage]="agent=grpo agent.policy.neighbours=passage" # what regression has
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
   [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
   [reinforce]="agent=reinforce $few"
@@ -76,12 +79,13 @@ declare -A settings=( # SEED: that of the training
   [ppo_per_step]="agent=ppo agent.warm_start=null env.reward_timing=per_step $few
     agent.total_rewards=${EPISODES:-500} evaluation.eval_every=${EPISODES_EVERY:-50}" # a set a pick
   [imitation]="agent=imitation"
+  [regression_plain]="$plain $convolution" # the policy that the agents with RL have
   [regression]="agent=regression"
   [rloo_warm]="$rloo_warm" # the studied one
   # With more rewards and seeds; not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=0"
-  [replay]="$replay agent.total_rewards=$replay_rewards"
+  [replay]="$replay $convolution agent.total_rewards=$replay_rewards"
   [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
   [gains]="$replay agent.total_rewards=$gains_rewards agent.policy.neighbours=passage train_count=4000"
   # Far more sets, from replay as well: for a GPU.

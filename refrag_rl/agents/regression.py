@@ -14,7 +14,8 @@
 4. Random sets are not what the policy would expand. So a share ``on_policy`` of the sets and chunks
    is drawn from the policy as it is: gains are measured where they matter.
 5. Scores are expensive, gradient steps are not: gains stay true while the policy changes, so each
-   is used again (``replay``).
+   is used again (``replay``), and what selects is the average of the weights that the steps pass
+   through (``averaging``).
 6. Its limit where logits are computed once: the best set by sums of average gains. Two chunks that
    say the same are both taken. This is what RL adds. The reward option and the baseline of the
    environment play no part.
@@ -26,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from refrag_rl.agents import arguments
+from refrag_rl.agents.averaging import AveragedAdam
 from refrag_rl.agents.figures import Stopwatch
 from refrag_rl.agents.gain_fitting import (
     EPOCHS,
@@ -71,6 +73,7 @@ class Regression(LearningAgent):
             of small gains count as much as those of large ones; see ``gain_fitting``.
         epochs: Gradient steps on each update's gains.
         replay: Further steps an update, each on as many windows drawn from all measured so far.
+        averaging: Decay of the policy's average over steps, from 0, the last weights, to below 1.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant`` or ``linear``.
         max_grad_norm: Gradients are scaled down to this norm.
@@ -98,6 +101,7 @@ class Regression(LearningAgent):
         variance: Variance = VARIANCE,
         epochs: int = EPOCHS,
         replay: int = REPLAY,
+        averaging: float = 0.98,
         learning_rate: float = LEARNING_RATE,
         learning_rate_schedule: str = "linear",
         max_grad_norm: float = 1.0,
@@ -125,6 +129,7 @@ class Regression(LearningAgent):
             "chunks_per_window", chunks_per_window, at_least=1
         )
         self.on_policy = arguments.number("on_policy", on_policy, at_least=0, at_most=1)
+        self.averaging = arguments.number("averaging", averaging, at_least=0, below=1)
         self.fit = Fit(
             arguments.number("gain_scale", gain_scale, above=0),
             arguments.one_of("variance", variance, get_args(Variance)),
@@ -136,8 +141,9 @@ class Regression(LearningAgent):
     def learn(self, env: VectorView, monitor: Monitor) -> None:
         """Measure gains on the environment's problem and learn them; see ``Agent.learn``."""
         problem: Problem = env.problem
-        training = self._begin_with_adam(monitor, problem)
-        policy, optimizer = training.policy, training.optimizer
+        policy = self._start(problem)
+        optimizer = AveragedAdam(policy.parameters(), self.learning_rate, self.averaging)
+        training = self._begin(monitor, problem, policy, optimizer)
         history = GainHistory.from_json(training.kept.get(_GAINS, []))
         if self.fit.replay:
             training.keep = lambda: {_GAINS: history.to_json()}
@@ -154,7 +160,8 @@ class Regression(LearningAgent):
                 scalars, _ = self._greedy_figures(
                     problem, measured.indices, measured.budgets, monitor, rng
                 )
-                steps = self.fit.step(policy, optimizer, problem, measured, history, rng)
+                with optimizer.at_iterate():
+                    steps = self.fit.step(policy, optimizer, problem, measured, history, rng)
             loss, _, norm = steps.mean(axis=0).tolist()
             scalars |= {
                 "policy/loss": loss,
