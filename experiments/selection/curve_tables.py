@@ -7,6 +7,8 @@ from typing import Any
 
 import tables
 
+WITHOUT_RL = ("imitation", "regression_plain", "regression")
+
 
 def rewards(values: Sequence[float | None]) -> str:
     """Return at how many sets the seeds reached something: their median, and how many did."""
@@ -51,7 +53,7 @@ def recommendation(curves: dict[str, Any]) -> str:
     found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
     if not found:
         return ""
-    without_rl = [name for name in ("imitation", "regression") if name in found]
+    without_rl = [name for name in WITHOUT_RL if name in found]
     learned = {name: figures["final_gain"] for name, figures in found.items()}
     best = max(learned, key=lambda name: learned[name])
     lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]

@@ -111,3 +111,25 @@ def test_kinds_are_those_of_the_parts_in_turn(gains) -> None:
     assert kinds == ["contiguous", "q = 64", "weak", "recall", "contiguous"]
     target = "refrag_rl.corpora.retrieved.RetrievedWindows"
     assert gains.part_of(OmegaConf.create({"_target_": target}), 3) == "strong"
+
+
+@pytest.fixture
+def agent():
+    path = Path(__file__).resolve().parents[3] / "refrag_rl" / "conf" / "agent" / "regression.yaml"
+    changes = {"policy": {"features": ["lexical"], "width": 16}, "windows_per_update": 8}
+    return OmegaConf.merge(OmegaConf.load(path), changes)
+
+
+def test_predictions_get_better_with_the_updates_of_a_training(script, recorded, agent) -> None:
+    speed = importlib.import_module("learning_speed")
+    found = speed.measure(recorded, agent, updates=14, points=[1, 14], seed=0)
+    first, last = found[1]["recall"], found[14]["recall"]
+    assert last.correlation > first.correlation + 0.1
+    assert last.gain > first.gain
+    assert last.windows == COUNT
+
+
+def test_more_updates_than_there_are_gains_for_are_refused(script, recorded, agent) -> None:
+    speed = importlib.import_module("learning_speed")
+    with pytest.raises(SystemExit, match="give more runs"):
+        speed.measure(recorded, agent, updates=20, points=[20], seed=0)
