@@ -77,15 +77,17 @@ def efficiency_table(curves: dict[str, Any]) -> str:
     found = curves.get("efficiency")
     if not found:
         return ""
-    agent, reference = found["agent"], found["reference"]
-    rows = [
-        [
-            f"`{name}`",
-            rewards(found["to_agents_level"][name]),
-            rewards(found["to_references_level"][name]),
-        ]
-        for name in found["to_agents_level"]
-    ]
-    return tables.table(
-        ["", f"to 95 % of the gain of `{agent}`", f"to 95 % of the gain of `{reference}`"], rows
-    )
+    agent, reference, of_mean = found["agent"], found["reference"], found["of_mean"]
+    levels = {"to_agents_level": agent, "to_references_level": reference}
+    rows = []
+    for name in found["to_agents_level"]:
+        cells = [f"`{name}`"]
+        for level in levels:
+            sets = of_mean[level][name]
+            cells += ["never" if sets is None else f"{sets:,.0f}", rewards(found[level][name])]
+        rows.append(cells)
+    head = [""]
+    for name in levels.values():
+        of_seeds = f"mean of {of_mean['seeds']} seeds"
+        head += [f"to 95 % of the gain of `{name}`, {of_seeds}", "seed by seed, median"]
+    return tables.table(head, rows)

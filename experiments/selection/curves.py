@@ -127,8 +127,9 @@ def compare_efficiency(
 
     Returns:
         Both names, and for each agent and level the rewards of the seeds; ``None`` for a seed that
-        does not get there.
+        does not get there. The same of the mean over those seeds that all of the agents have.
     """
+    names = (best, reference, *longer)
     starts = {
         seed: gain_start(curve) for seed, curve in curves[reference].items() if seed in curves[best]
     }
@@ -140,13 +141,32 @@ def compare_efficiency(
             if seed in starts
         ]
 
-    names = (best, reference, *longer)
+    shared = [seed for seed in starts if all(seed in curves[name] for name in names)]
+    means = {name: mean_curve([curves[name][seed] for seed in shared]) for name in names if shared}
+
+    def reached_by_mean(agent: str, final_of: str) -> float | None:
+        if not shared:
+            return None
+        level = near_end(gain_start(means[reference]), means[final_of][1][-1])
+        return first_reaching(means[agent], level)
+
     return {
         "agent": best,
         "reference": reference,
         "to_agents_level": {name: reached(name, best) for name in names},
         "to_references_level": {name: reached(name, reference) for name in names},
+        "of_mean": {
+            "seeds": len(shared),
+            "to_agents_level": {name: reached_by_mean(name, best) for name in names},
+            "to_references_level": {name: reached_by_mean(name, reference) for name in names},
+        },
     }
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Return the mean of the curves of several seeds, at the points of the longest."""
+    longest = max((x for x, _ in curves), key=len)
+    return longest, np.mean([np.interp(longest, x, y) for x, y in curves], axis=0)
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -156,9 +176,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         colour = f"C{number % 10}"
         for x, y in of_agent["curves"]:
             axis.plot(x, y, color=colour, linewidth=0.4, alpha=0.6)
-        longest = max((x for x, _ in of_agent["curves"]), key=len)
-        means = [np.interp(longest, x, y) for x, y in of_agent["curves"]]
-        axis.plot(longest, np.mean(means, axis=0), color=colour, linewidth=2, label=name)
+        axis.plot(*mean_curve(of_agent["curves"]), color=colour, linewidth=2, label=name)
     axis.axhline(0, color="grey", linestyle="--", linewidth=1)
     axis.set_xlabel("decoder evaluations in training (sets)")
     axis.set_ylabel("gain over the best heuristic (nats per token)")

@@ -222,6 +222,16 @@ def test_curves_say_when_a_level_is_reached(script):
     efficiency = curves.compare_efficiency(of_seeds, "fast", "slow")
     assert efficiency["to_agents_level"] == {"fast": [2000], "slow": [None]}
     assert efficiency["to_references_level"] == {"fast": [2000], "slow": [4000]}
+    of_mean = efficiency["of_mean"]
+    assert of_mean["seeds"] == 1
+    assert of_mean["to_references_level"] == {"fast": 2000, "slow": 4000}
+    of_seeds = {"fast": {"0": slow, "1": fast}, "slow": {"0": slow, "1": slow}}
+    of_mean = curves.compare_efficiency(of_seeds, "fast", "slow")["of_mean"]
+    # The mean of the two is 0.3 at the end, 95 % of the way to which is 0.265.
+    assert of_mean["seeds"] == 2
+    assert of_mean["to_agents_level"] == {"fast": 4000, "slow": None}
+    apart = curves.compare_efficiency({"fast": {"0": fast}, "slow": {"1": slow}}, "fast", "slow")
+    assert apart["of_mean"]["to_agents_level"] == {"fast": None, "slow": None}
     recommend = script("curve_tables").recommendation
     assert "Recommended at this size: `fast`" in recommend({"agents": found, "longer": ["slow"]})
     # With more sets than the others it is shown, but not recommended.
