@@ -41,7 +41,7 @@ swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as expen
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo_passage grpo rloo reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression}
+agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
@@ -64,15 +64,16 @@ few="train_count=${FEW_COUNT:-500}"
 rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
 rloo_warm="$rloo $reads $warm"
 plain="agent=regression agent.averaging=0" # the last weights in place of their average
-convolution="agent.policy.neighbours=convolution"
+convolution="agent.policy.neighbours=convolution" passage="agent.policy.neighbours=passage"
 replay="$plain evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
   [grpo_paper]="agent=grpo" # G = 8, spread normalized, no warm start
   [grpo_paper_long]="agent=grpo agent.total_rewards=$grpo_long_rewards
     evaluation.eval_every=$grpo_long_every"
-  [grpo_passage]="agent=grpo agent.policy.neighbours=passage" # what regression has
+  [grpo_passage]="agent=grpo $passage" # what regression has
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
   [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
+  [rloo_passage]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression $passage"
   [reinforce]="agent=reinforce $few"
   [ppo]="agent=ppo agent.warm_start=null $few"
   [ppo_warm]="agent=ppo $few" # after a regression
@@ -86,8 +87,8 @@ declare -A settings=( # SEED: that of the training
   [long]="$rloo_warm agent.total_rewards=$long_rewards
     agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=0"
   [replay]="$replay $convolution agent.total_rewards=$replay_rewards"
-  [passages]="$replay agent.total_rewards=$passages_rewards agent.policy.neighbours=passage"
-  [gains]="$replay agent.total_rewards=$gains_rewards agent.policy.neighbours=passage train_count=4000"
+  [passages]="$replay $passage agent.total_rewards=$passages_rewards"
+  [gains]="$replay $passage agent.total_rewards=$gains_rewards train_count=4000"
   # Far more sets, from replay as well: for a GPU.
   [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
