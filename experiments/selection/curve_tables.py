@@ -68,7 +68,7 @@ def recommendation(curves: dict[str, Any]) -> str:
     if without_rl and with_rl:
         ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
         lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
-    lines.append(f"- Recommended at this size: `{best}`.")
+    lines.append(f"- Recommended at this size: `{curves.get('recommended', best)}`.")
     return "\n".join(lines)
 
 

@@ -113,7 +113,7 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
 
 
 def compare_efficiency(
-    curves: dict[str, dict[str, Curve]], best: str, reference: str, longer: Sequence[str] = ()
+    curves: dict[str, dict[str, Curve]], agent: str, reference: str, others: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return the rewards at which agents reach levels, seed by seed: seeds have own windows.
 
@@ -121,43 +121,45 @@ def compare_efficiency(
 
     Args:
         curves: By agent and seed.
-        best: The agent that ends highest.
+        agent: The one that is recommended.
         reference: The other one.
-        longer: Further agents that are compared with the two.
+        others: Further agents that are compared with the two.
 
     Returns:
         Both names, and for each agent and level the rewards of the seeds; ``None`` for a seed that
         does not get there. The same of the mean over those seeds that all of the agents have.
     """
-    names = (best, reference, *longer)
+    names = (agent, reference, *others)
     starts = {
-        seed: gain_start(curve) for seed, curve in curves[reference].items() if seed in curves[best]
+        seed: gain_start(curve)
+        for seed, curve in curves[reference].items()
+        if seed in curves[agent]
     }
 
-    def reached(agent: str, final_of: str) -> list[float | None]:
+    def reached(name: str, final_of: str) -> list[float | None]:
         return [
             first_reaching(curve, near_end(starts[seed], curves[final_of][seed][1][-1]))
-            for seed, curve in curves[agent].items()
+            for seed, curve in curves[name].items()
             if seed in starts
         ]
 
     shared = [seed for seed in starts if all(seed in curves[name] for name in names)]
     means = {name: mean_curve([curves[name][seed] for seed in shared]) for name in names if shared}
 
-    def reached_by_mean(agent: str, final_of: str) -> float | None:
+    def reached_by_mean(name: str, final_of: str) -> float | None:
         if not shared:
             return None
         level = near_end(gain_start(means[reference]), means[final_of][1][-1])
-        return first_reaching(means[agent], level)
+        return first_reaching(means[name], level)
 
     return {
-        "agent": best,
+        "agent": agent,
         "reference": reference,
-        "to_agents_level": {name: reached(name, best) for name in names},
+        "to_agents_level": {name: reached(name, agent) for name in names},
         "to_references_level": {name: reached(name, reference) for name in names},
         "of_mean": {
             "seeds": len(shared),
-            "to_agents_level": {name: reached_by_mean(name, best) for name in names},
+            "to_agents_level": {name: reached_by_mean(name, agent) for name in names},
             "to_references_level": {name: reached_by_mean(name, reference) for name in names},
         },
     }
@@ -173,7 +175,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """Draw the mean over the seeds of every agent, the seeds themselves thin."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (name, of_agent) in enumerate(found.items()):
-        colour = f"C{number % 10}"
+        colour = plt.get_cmap("tab20")(number % 20)
         for x, y in of_agent["curves"]:
             axis.plot(x, y, color=colour, linewidth=0.4, alpha=0.6)
         axis.plot(*mean_curve(of_agent["curves"]), color=colour, linewidth=2, label=name)
@@ -207,6 +209,10 @@ def main() -> None:
     parser.add_argument(
         "--longer", nargs="*", default=[], help="with more sets: shown, but not the best"
     )
+    parser.add_argument(
+        "--compared", nargs="*", default=[], help="in efficiency, with the recommended agent"
+    )
+    parser.add_argument("--recommended", help="that ends highest where nothing is said")
     options = parser.parse_args()
     names = [*options.agents, *options.longer]
     read_curves = {name: by_seed(options.trainings, name) for name in names}
@@ -219,14 +225,17 @@ def main() -> None:
     if not equal:
         print("no curves yet")
         return
+    others = [*(name for name in options.compared if name in found), *longer]
     efficiency = None
     best = max(equal, key=lambda name: found[name]["final_gain"])
+    recommended = options.recommended if options.recommended in equal else best
     if options.reference in found:
-        efficiency = compare_efficiency(read_curves, best, options.reference, longer)
+        efficiency = compare_efficiency(read_curves, recommended, options.reference, others)
     content = {
         "agents": found,
         "longer": longer,
         "best": best,
+        "recommended": recommended,
         "reference": options.reference,
         "efficiency": efficiency,
     }

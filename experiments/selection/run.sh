@@ -50,6 +50,7 @@ evaluated=${EVALUATED:-replay gains passages rloo_replay long} # compared in eve
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
 candidates=${CANDIDATES:-replay gains}   # one is chosen by `validate`: that of the lowest log-perplexity
 chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
+recommended=${RECOMMENDED:-regression}   # RL.md says why
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
 input_count=${INPUT_COUNT:-100}          # windows of each cell
@@ -299,7 +300,8 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
     --agents $evaluated rloo_long --candidates $candidates --studied "$studied"
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
-  "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long
+  "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long \
+    --compared grpo_passage rloo_passage regression_plain --recommended "$recommended"
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
 }
