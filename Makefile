@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 train: $(STAMP)  ## train PPO on the embedded model and compare it with the heuristics
 	$(BIN)/python -m refrag_rl.train agent=ppo
 
-test: $(STAMP)  ## in as many processes as there are cores
-	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
+test: $(STAMP)  ## as many processes as cores, each of one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -33,6 +33,9 @@ RECIPES = {"ppo": {"warm_start": "regression"}}
 POLICY_RECIPE = {"reads_embeddings": False, "prompt_token": False}
 """The same of all policies."""
 
+POLICY_RECIPES = {"regression": {"neighbours": "passage"}}
+"""And of one agent's."""
+
 NOT_CHOSEN = ("embedding_size", "chunk_embeddings")
 """Of a policy: the model and ``env.chunk_embeddings`` decide."""
 
@@ -51,7 +54,8 @@ def test_a_file_holds_every_argument_with_its_default(path):
     if policy is not None:
         assert defaults.pop("policy") is None
         given = {f.name: f.default for f in fields(PointerConfig) if f.name not in NOT_CHOSEN}
-        assert {**policy, "features": tuple(policy["features"])} == given | POLICY_RECIPE
+        expected = given | POLICY_RECIPE | POLICY_RECIPES.get(path.stem, {})
+        assert {**policy, "features": tuple(policy["features"])} == expected
     assert config == defaults | RECIPES.get(path.stem, {})
 
 
