@@ -29,7 +29,7 @@ from recorded_gains import Recorded, recorded_in
 from refrag_rl.agents.gain_fitting import LEARNING_RATE, regression_loss
 from refrag_rl.agents.gains import Gains
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.agents.optimization import gradient_step
+from refrag_rl.agents.optimization import gradient_step, set_learning_rate
 from refrag_rl.agents.selector import Problem
 from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.observation import Observation
@@ -71,8 +71,7 @@ def fit(
     policy = PointerPolicy(config)
     optimizer = torch.optim.Adam(policy.parameters(), lr=LEARNING_RATE)
     for step in range(options.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - step / options.steps)
+        set_learning_rate(optimizer, LEARNING_RATE * (1 - step / options.steps))
         drawn = rng.choice(rows, min(options.batch, len(rows)), replace=False)
         loss, _ = regression_loss(
             policy, cast(Problem, recorded), recorded.gains(drawn), agent.gain_scale, agent.variance
@@ -207,13 +206,25 @@ def validate(
     return predicted
 
 
-def main() -> None:
-    """Measure, print and write."""
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the arguments of a script that reads recorded gains."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", type=Path)
     parser.add_argument("runs", nargs="+", type=Path)
+    return parser
+
+
+def read(runs: Sequence[Path]) -> tuple[Recorded, DictConfig]:
+    """Return the gains that runs kept, and the settings of the first one's agent."""
+    keep_large_blocks()
+    return recorded_in(runs), OmegaConf.create(read_config(runs[0] / CONFIG_FILE)).agent
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = parser_of(__doc__)
     parser.add_argument("--policy", nargs="+", action="append", default=[])
     parser.add_argument(
         "--left-out", nargs="+", choices=("documents", "domains"), default=["documents"]
@@ -223,9 +234,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
-    keep_large_blocks()
-    recorded = recorded_in(options.runs)
-    agent = OmegaConf.create(read_config(options.runs[0] / CONFIG_FILE)).agent
+    recorded, agent = read(options.runs)
     results: list[dict[str, Any]] = []
 
     def report(

@@ -73,7 +73,7 @@ def recommendation(curves: dict[str, Any]) -> str:
 
 
 def efficiency_table(curves: dict[str, Any]) -> str:
-    """Return decoder evaluations of the best agent against those of the paper's GRPO."""
+    """Return decoder evaluations of the recommended agent against those of the paper's GRPO."""
     found = curves.get("efficiency")
     if not found:
         return ""

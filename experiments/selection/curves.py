@@ -115,9 +115,7 @@ def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[st
 def compare_efficiency(
     curves: dict[str, dict[str, Curve]], agent: str, reference: str, others: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the rewards at which agents reach levels, seed by seed: seeds have own windows.
-
-    A level is a share of the way from the reference's first point to an agent's final gain.
+    """Return the rewards at which agents reach levels, seed by seed and by the mean over seeds.
 
     Args:
         curves: By agent and seed.
@@ -129,7 +127,31 @@ def compare_efficiency(
         Both names, and for each agent and level the rewards of the seeds; ``None`` for a seed that
         does not get there. The same of the mean over those seeds that all of the agents have.
     """
-    names = (agent, reference, *others)
+    compared = {name: curves[name] for name in (agent, reference, *others)}
+    shared = set.intersection(*(set(of_agent) for of_agent in compared.values()))
+    means = {
+        name: {"mean": mean_curve([of_agent[seed] for seed in sorted(shared)])} if shared else {}
+        for name, of_agent in compared.items()
+    }
+    of_mean = {
+        level: {name: sets[0] if sets else None for name, sets in reached.items()}
+        for level, reached in reached_levels(means, agent, reference).items()
+    }
+    return {
+        "agent": agent,
+        "reference": reference,
+        **reached_levels(compared, agent, reference),
+        "of_mean": {"seeds": len(shared), **of_mean},
+    }
+
+
+def reached_levels(
+    curves: dict[str, dict[str, Curve]], agent: str, reference: str
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return the rewards at which each agent's seeds reach two levels; seeds have own windows.
+
+    A level is a share of the way from the reference's first point to an agent's final gain.
+    """
     starts = {
         seed: gain_start(curve)
         for seed, curve in curves[reference].items()
@@ -143,25 +165,9 @@ def compare_efficiency(
             if seed in starts
         ]
 
-    shared = [seed for seed in starts if all(seed in curves[name] for name in names)]
-    means = {name: mean_curve([curves[name][seed] for seed in shared]) for name in names if shared}
-
-    def reached_by_mean(name: str, final_of: str) -> float | None:
-        if not shared:
-            return None
-        level = near_end(gain_start(means[reference]), means[final_of][1][-1])
-        return first_reaching(means[name], level)
-
     return {
-        "agent": agent,
-        "reference": reference,
-        "to_agents_level": {name: reached(name, agent) for name in names},
-        "to_references_level": {name: reached(name, reference) for name in names},
-        "of_mean": {
-            "seeds": len(shared),
-            "to_agents_level": {name: reached_by_mean(name, agent) for name in names},
-            "to_references_level": {name: reached_by_mean(name, reference) for name in names},
-        },
+        "to_agents_level": {name: reached(name, agent) for name in curves},
+        "to_references_level": {name: reached(name, reference) for name in curves},
     }
 
 

@@ -13,26 +13,22 @@ part: this is for choosing.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from cross_validation import Figures, by_kind, configured, folds, of_policy
+from cross_validation import Figures, by_kind, configured, folds, of_policy, parser_of, read
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from recorded_gains import Recorded, recorded_in
+from recorded_gains import Recorded
 
 from refrag_rl.agents.averaging import AveragedAdam
 from refrag_rl.agents.gain_fitting import Fit
 from refrag_rl.agents.gain_history import GainHistory
+from refrag_rl.agents.optimization import set_learning_rate
 from refrag_rl.agents.selector import Problem
-from refrag_rl.allocator import keep_large_blocks
 from refrag_rl.policies.pointer import PointerPolicy
-from refrag_rl.run_folder import CONFIG_FILE
-from refrag_rl.saved_runs import read_config
 
 Predictions = dict[int, NDArray[np.floating]]
 """Of the measured chunks of each row."""
@@ -66,8 +62,7 @@ def learn(
     history, order = GainHistory(), rng.permutation(given)
     predicted = {}
     for update in range(updates):
-        for group in optimizer.param_groups:
-            group["lr"] = agent.learning_rate * (1 - update / updates)
+        set_learning_rate(optimizer, agent.learning_rate * (1 - update / updates))
         rows = order[update * agent.windows_per_update :][: agent.windows_per_update]
         with optimizer.at_iterate():
             gains = recorded.gains(rows)
@@ -95,19 +90,13 @@ def measure(
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("output", type=Path)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument("--agent", nargs="+", action="append", default=[])
     parser.add_argument("--updates", type=int, default=32)
     parser.add_argument("--points", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
-    keep_large_blocks()
-    recorded = recorded_in(options.runs)
-    of_run = read_config(options.runs[0] / CONFIG_FILE)["agent"]
+    recorded, of_run = read(options.runs)
     results: list[dict[str, Any]] = []
     print(f"| agent | sets | {' | '.join(recorded.kinds)} | mean |")
     for name, *changes in options.agent or [["agent"]]:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refrag_rl.agents.optimization import weights_of
+
 _ITERATE = "iterate"
 """Of a parameter's state: the weights that are averaged. They are kept with the training as is all
 of an optimizer's state."""
@@ -27,41 +29,35 @@ class AveragedAdam(torch.optim.Adam):
     Args:
         parameters: Trained in place.
         lr: Learning rate.
-        decay: Of the average, at least 0 and below 1; 0: no average, Adam as it is.
+        decay: Of the average, at least 0 and below 1; 0: the average is the last iterate.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, decay: float) -> None:
         super().__init__(parameters, lr=lr)
         self._decay = decay
-        self._averages: list[Tensor] = []
-        self.register_step_post_hook(self._average)
 
     @contextmanager
     def at_iterate(self) -> Iterator[None]:
         """Put the weights that are averaged into the parameters, then the averages again."""
-        if not self._decay:
-            yield
-            return
-        self._averages = [weight.detach().clone() for weight in self._weights()]
-        for weight in self._weights():
+        weights = weights_of(self)
+        averages = [weight.detach().clone() for weight in weights]
+        for weight in weights:
             weight.data.copy_(self.state[weight].get(_ITERATE, weight))
+
+        # Adam begins where a state is empty: parameters without a gradient keep none.
+        def stepped() -> Iterator[tuple[Tensor, Tensor]]:
+            return (pair for pair in zip(weights, averages, strict=True) if self.state[pair[0]])
+
+        def average(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            for weight, mean in stepped():
+                steps = float(self.state[weight]["step"])
+                mean.lerp_(weight.detach(), 1 - min(self._decay, (1 + steps) / (10 + steps)))
+
+        hook = self.register_step_post_hook(average)
         try:
             yield
         finally:
-            for weight, average in zip(self._weights(), self._averages, strict=True):
-                # Adam begins where a state is empty: parameters without a gradient keep none.
-                if self.state[weight]:
-                    self.state[weight][_ITERATE] = weight.detach().clone()
-                weight.data.copy_(average)
-
-    def _weights(self) -> list[nn.Parameter]:
-        return [weight for group in self.param_groups for weight in group["params"]]
-
-    @torch.no_grad()
-    def _average(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._decay:
-            return
-        for weight, average in zip(self._weights(), self._averages, strict=True):
-            if self.state[weight]:
-                steps = float(self.state[weight]["step"])
-                average.lerp_(weight, 1 - min(self._decay, (1 + steps) / (10 + steps)))
+            hook.remove()
+            for weight, mean in stepped():
+                self.state[weight][_ITERATE] = weight.detach().clone()
+                weight.data.copy_(mean)

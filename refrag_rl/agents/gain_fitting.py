@@ -22,7 +22,7 @@ from refrag_rl.agents.gains import (
     Gains,
     measure_gains,
 )
-from refrag_rl.agents.optimization import gradient_step
+from refrag_rl.agents.optimization import gradient_step, set_learning_rate
 from refrag_rl.agents.selector import Problem
 from refrag_rl.policies.pointer import PointerPolicy, as_tensors
 
@@ -153,8 +153,7 @@ def warm_start(
     scored = update = 0
     fit, history = Fit(max_grad_norm=max_grad_norm), GainHistory()
     while scored < rewards:
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - scored / rewards)
+        set_learning_rate(optimizer, LEARNING_RATE * (1 - scored / rewards))
         rng = np.random.default_rng([seed, update, 3])
         measured = measure_gains(policy, problem, windows, chunks, ON_POLICY, rng)
         fit.step(policy, optimizer, problem, measured, history, rng)

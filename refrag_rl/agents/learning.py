@@ -16,6 +16,7 @@ from refrag_rl.agents import arguments
 from refrag_rl.agents.figures import difference_to_reference
 from refrag_rl.agents.monitor import Monitor
 from refrag_rl.agents.numbers import stop_at_non_finite
+from refrag_rl.agents.optimization import set_learning_rate
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Problem, VectorView
 from refrag_rl.agents.starting import WARM_STARTS, agent_device, check_inputs, read_warm_start
@@ -270,8 +271,7 @@ class LearningAgent(ABC):
     def _updates(self, training: Training) -> Iterator[np.random.Generator]:
         """Yield each update's generator, its learning rate set, until the rewards are seen."""
         while training.done < self.total_rewards:
-            for group in training.optimizer.param_groups:
-                group["lr"] = self._learning_rate_after(training.done)
+            set_learning_rate(training.optimizer, self._learning_rate_after(training.done))
             yield self._rng(training)
 
     def _end_update(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from refrag_rl.agents.optimization import weights_of
 from refrag_rl.errors import NotFiniteError
 
 
@@ -20,22 +21,18 @@ def stop_at_non_finite(optimizer: Optimizer) -> None:
     Raises:
         NotFiniteError: A weight is not finite; later, out of ``optimizer.step()``, also a gradient.
     """
-    _require("weight", "before the first step", _weights(optimizer))
+    _require("weight", "before the first step", weights_of(optimizer))
     optimizer.register_step_pre_hook(_check_gradients)
     optimizer.register_step_post_hook(_check_weights)
 
 
 def _check_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    gradients = (weight.grad for weight in _weights(optimizer) if weight.grad is not None)
+    gradients = (weight.grad for weight in weights_of(optimizer) if weight.grad is not None)
     _require("gradient", "in this step", gradients)
 
 
 def _check_weights(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    _require("weight", "after this step", _weights(optimizer))
-
-
-def _weights(optimizer: Optimizer) -> list[Tensor]:
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
+    _require("weight", "after this step", weights_of(optimizer))
 
 
 def _require(what: str, when: str, tensors: Iterable[Tensor]) -> None:
