@@ -45,8 +45,8 @@ agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo pp
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
-rloo_replay_rewards=${RLOO_REPLAY_REWARDS:-10000} # and of rloo_replay, after those of replay
-evaluated=${EVALUATED:-replay gains passages rloo_replay long} # compared in every cell: these, or agents
+rloo_rewards=${RLOO_REWARDS:-10000}      # and of rloo_replay and rloo_gains, after those of replay or gains
+evaluated=${EVALUATED:-replay gains rloo_gains passages rloo_replay long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
 candidates=${CANDIDATES:-replay gains}   # one is chosen by `validate`: that of the lowest log-perplexity
 chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
@@ -94,7 +94,9 @@ declare -A settings=( # SEED: that of the training
   [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
   [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
-    agent.total_rewards=$rloo_replay_rewards"
+    agent.total_rewards=$rloo_rewards"
+  [rloo_gains]="$rloo $passage agent.warm_start=$runs/train/gains-SEED evaluation.eval_every=0
+    agent.total_rewards=$rloo_rewards train_count=4000"
 )
 statistics=log_perplexity,reconstruction_loss
 lexical=similarity,lexical,suffix_match
@@ -212,7 +214,7 @@ validate_each() { # names
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
+    long | replay | passages | gains | rloo_gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
@@ -314,7 +316,7 @@ plan() {
     --seeds $(wc -w <<<"$seeds") --grpo-long-rewards "$grpo_long_rewards" \
     --grpo-long-every "$grpo_long_every" --grpo-long-seeds $(wc -w <<<"$grpo_long_seeds") --long-rewards "$long_rewards" \
     --passages-rewards "$passages_rewards" --gains-rewards "$gains_rewards" --replay-rewards "$replay_rewards" \
-    --rloo-replay-rewards "$rloo_replay_rewards" --choosing-count "$choosing_count" \
+    --rloo-rewards "$rloo_rewards" --choosing-count "$choosing_count" \
     --long-seeds $(wc -w <<<"$long_seeds") \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
