@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import tables
@@ -11,11 +13,22 @@ WITHOUT_RL = ("imitation", "regression_plain", "regression")
 
 
 def rewards(values: Sequence[float | None]) -> str:
-    """Return at how many sets the seeds reached something: their median, and how many did."""
-    there = sorted(value for value in values if value is not None)
-    if not there:
-        return "never"
-    return f"{there[len(there) // 2]:,.0f} ({len(there)} of {len(values)} seeds)"
+    """Return at how many sets the seeds reached something: their median, and how many did.
+
+    A seed that never gets there is one of the latest: leaving it out would make agents that fail
+    look fast.
+    """
+    middle = median(values)
+    text = "never" if middle is None else f"{middle:,.0f}"
+    there = sum(value is not None for value in values)
+    return f"{text} ({there} of {len(values)} seeds)" if there else text
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Return the median of where seeds reached something, ``None``, never, being the latest."""
+    late = [inf if value is None else value for value in values]
+    middle = statistics.median(late) if late else inf
+    return None if middle == inf else middle
 
 
 def agents_table(curves: dict[str, Any]) -> str:
@@ -58,9 +71,10 @@ def recommendation(curves: dict[str, Any]) -> str:
     best = max(learned, key=lambda name: learned[name])
     lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]
     first = {
-        name: float(sorted(reached)[len(reached) // 2])
+        name: middle
         for name, figures in found.items()
         if None not in (reached := figures["reaches_best_heuristic"])
+        and (middle := median(reached)) is not None
     }
     fastest = min(first, key=lambda name: first[name]) if first else None
     lines.append(f"- First at the best heuristic, all seeds: {fastest or 'none'}.")

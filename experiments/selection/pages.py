@@ -54,6 +54,8 @@ def main() -> None:
         "copies": lambda: tables.copies_table(read(options.folder / "copies.json", [])),
         "validation": lambda: tables.validation_table(results),
         "overall": lambda: tables.overall_table(results),
+        "pairs": lambda: tables.pairs_table(results),
+        "improvements": lambda: tables.improvements_table(results),
         "levels": lambda: tables.levels_table(results),
         "inputs": lambda: tables.inputs_table(results),
         "budgets": lambda: tables.budgets_table(results),

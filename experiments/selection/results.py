@@ -1,7 +1,7 @@
 r"""The statistics of all cells: from the scores of single windows to ``results.json``.
 
     python experiments/selection/results.py CELLS VALIDATION results.json \
-        --agents NAME... --candidates NAME...
+        --agents NAME... --candidates NAME... [--pairs NAME=OTHER...] [--after NAME=OTHER...]
 
 1. A cell (domain, kind of windows, rate) has room where the oracle's split-half correction is below
    the best heuristic of the cell with its interval below 0, on the windows that it searched.
@@ -10,10 +10,15 @@ r"""The statistics of all cells: from the scores of single windows to ``results.
    adjusted by Holm's method over all heuristics and all cells with room.
 3. The chosen agent, one for all cells, is that of the candidates which is lowest on validation
    windows (VALIDATION/NAME.parquet): the cells play no part in it.
-4. Share of the gap between random and oracle that is closed: ratio of means over the same windows.
-5. Variants are compared with each other by the difference of their interquartile means, the seeds
-   of both resampled.
-6. Documents are resampled, or windows in cells of few documents: ``resampled`` says which.
+4. Share of the gap between random and oracle that is closed: interquartile mean over the seeds over
+   the mean of the gap, on the same windows.
+5. Two agents are compared by the difference of their interquartile means, the seeds of both
+   resampled (``--pairs``, and inputs and budgets); where each run of one went on from that of the
+   other with its seed, run by run (``--after``).
+6. How often a run of the chosen agent is better than one of another, over all cells.
+7. What is said over all cells of agents that were measured on different numbers of windows is of
+   the first ones of each cell, which all of them have.
+8. Documents are resampled, or windows in cells of few documents: ``resampled`` says which.
 """
 
 from __future__ import annotations
@@ -31,13 +36,14 @@ from refrag_rl.evaluation.multiplicity import holm
 from refrag_rl.evaluation.statistics import (
     Interval,
     bootstrap_mean,
-    bootstrap_ratio,
     resampling_unit,
 )
 from refrag_rl.evaluation.training_seeds import (
     interquartile_difference,
     interquartile_mean,
     interquartile_p_value,
+    interquartile_ratio,
+    probability_of_improvement,
 )
 
 INPUTS_OF_PAPER = "inputs_embeddings"
@@ -74,6 +80,7 @@ def measure(cell: Cell, agents: list[str]) -> dict[str, Any]:
         "policies": {
             name: _policy(cell, scores) for name, scores in cell.policies.items() if name in agents
         },
+        "shared": _on_shared_windows(cell, agents),
     }
     if cell.bounds:
         documents = [cell.documents[place] for place in cell.searched]
@@ -110,12 +117,23 @@ def _policy(cell: Cell, scores: Scores) -> dict[str, Any]:
         }
     if cell.bounds:
         documents = [cell.documents[place] for place in cell.searched]
-        # The share of the mean over the seeds.
-        gained = cell.bounds["random"] - scores.mean(axis=0)[cell.searched]
+        gained = cell.bounds["random"] - scores[:, cell.searched]
         for key, bound in (("gap_closed", RAW), ("gap_closed_split_half", CORRECTED)):
             gap = cell.bounds["random"] - cell.bounds[bound]
-            figures[key] = ends(bootstrap_ratio(gained, gap, documents, resamples=RESAMPLES))
+            figures[key] = ends(interquartile_ratio(gained, gap, documents, resamples=RESAMPLES))
     return figures
+
+
+def _on_shared_windows(cell: Cell, agents: list[str]) -> dict[str, Any]:
+    """Return how far everything is from the best heuristic on the windows that all agents have."""
+    policies = {name: scores for name, scores in cell.policies.items() if name in agents}
+    count = min((scores.shape[1] for scores in policies.values()), default=len(cell.windows))
+    best = cell.heuristics[cell.best][:count]
+    away = {name: float((scores[:count] - best).mean()) for name, scores in cell.heuristics.items()}
+    for name, scores in policies.items():
+        difference = scores[:, :count] - best
+        away[name] = interquartile_mean(difference, cell.documents[:count], resamples=1).mean
+    return {"count": count, "to_best_heuristic": away}
 
 
 def adjust(rows: list[dict[str, Any]]) -> None:
@@ -132,8 +150,8 @@ def adjust(rows: list[dict[str, Any]]) -> None:
             test["p_holm"] = float(value)
 
 
-def validated(folder: Path, agents: list[str]) -> dict[str, dict[str, list[float | None] | None]]:
-    """Return the agents' interquartile means on validation windows, and how far from the lowest.
+def read_validation(folder: Path, agents: list[str]) -> Cell:
+    """Return the agents' scores on validation windows of all rates as one cell.
 
     Agents that were not measured there are left out.
 
@@ -154,6 +172,12 @@ def validated(folder: Path, agents: list[str]) -> dict[str, dict[str, list[float
                 raise ValueError(f"{name} was measured on other validation windows")
             windows, documents = own, part.document.tolist()
         scores[name] = np.stack([part.log_perplexity.to_numpy() for part in of_seeds])
+    return Cell("validation", "mixed", None, windows or [], documents, {}, scores)
+
+
+def validated(cell: Cell) -> dict[str, dict[str, list[float | None] | None]]:
+    """Return the agents' interquartile means on validation windows, and how far from the lowest."""
+    scores, documents = cell.policies, cell.documents
     levels = {
         name: interquartile_mean(each, documents, resamples=RESAMPLES)
         for name, each in scores.items()
@@ -182,8 +206,19 @@ def choose(
     return min(levels, key=lambda name: levels[name], default=None)
 
 
-def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return the paired differences of variants to what they are compared with, cell by cell."""
+def paired(
+    cells: list[Cell], pairs: list[tuple[str, str]], *, by_run: bool = False
+) -> list[dict[str, Any]]:
+    """Return the paired differences of agents to what they are compared with, cell by cell.
+
+    Args:
+        cells: Of any kind; those that lack one of two agents are left out.
+        pairs: The agent, and the other.
+        by_run: Whether each run of the agent went on from the other's run in the same place.
+
+    Raises:
+        ValueError: ``by_run``, and the two have different numbers of runs.
+    """
     rows = []
     for cell in cells:
         for name, other in pairs:
@@ -191,12 +226,17 @@ def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, An
                 continue
             of_name, of_other = cell.policies[name], cell.policies[other]
             count = min(of_name.shape[1], of_other.shape[1])
-            interval = interquartile_difference(
+            first, second, of_windows = (
                 of_name[:, :count],
                 of_other[:, :count],
                 cell.documents[:count],
-                resamples=RESAMPLES,
             )
+            if not by_run:
+                interval = interquartile_difference(first, second, of_windows, resamples=RESAMPLES)
+            elif len(first) == len(second):
+                interval = interquartile_mean(first - second, of_windows, resamples=RESAMPLES)
+            else:
+                raise ValueError(f"{name} has {len(first)} runs, {other} {len(second)}")
             rows.append(
                 {
                     "domain": cell.domain,
@@ -204,10 +244,34 @@ def paired(cells: list[Cell], pairs: list[tuple[str, str]]) -> list[dict[str, An
                     "rate": cell.rate,
                     "policy": name,
                     "to": other,
+                    "count": count,
                     "difference": ends(interval),
                 }
             )
     return rows
+
+
+def improvements(cells: list[Cell], chosen: str, agents: list[str]) -> dict[str, Any]:
+    """Return how probable it is that a run of the chosen agent is better than one of another.
+
+    Over all cells, on the windows that both have. ``best heuristic``: that of each cell.
+    """
+    found = {}
+    for other in ("best heuristic", *agents):
+        ours, theirs = [], []
+        for cell in cells:
+            # What does not learn has the same score in every run.
+            twice = np.tile(cell.heuristics[cell.best], (2, 1))
+            of_chosen = cell.policies.get(chosen)
+            of_other = twice if other == "best heuristic" else cell.policies.get(other)
+            if other == chosen or of_chosen is None or of_other is None:
+                break
+            count = min(of_chosen.shape[1], of_other.shape[1])
+            ours.append(of_chosen[:, :count].mean(axis=1))
+            theirs.append(of_other[:, :count].mean(axis=1))
+        else:
+            found[other] = ends(probability_of_improvement(np.stack(ours, 1), np.stack(theirs, 1)))
+    return found
 
 
 def over_rates(cells: list[Cell]) -> list[Cell]:
@@ -229,6 +293,16 @@ def over_rates(cells: list[Cell]) -> list[Cell]:
     return joined
 
 
+def pair(text: str) -> tuple[str, str]:
+    """Return the two names of ``NAME=OTHER``.
+
+    Raises:
+        ValueError: There are not two.
+    """
+    name, other = text.split("=")
+    return name, other
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(
@@ -240,6 +314,8 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", required=True, help="compared in the cells")
     parser.add_argument("--candidates", nargs="+", required=True, help="one of them is chosen")
     parser.add_argument("--studied", default="rloo_warm", help="trained over sampled budgets")
+    parser.add_argument("--pairs", nargs="+", type=pair, default=[], help="NAME=OTHER, compared")
+    parser.add_argument("--after", nargs="+", type=pair, default=[], help="NAME=OTHER, by run")
     options = parser.parse_args()
     cells = read_cells(options.cells)
     rows = [measure(cell, options.agents) for cell in cells]
@@ -252,11 +328,19 @@ def main() -> None:
         for name in [*inputs, options.studied]
         if name != INPUTS_OF_PAPER and inputs
     ]
-    on_validation = validated(options.validation, options.agents)
+    validation = read_validation(options.validation, options.agents)
+    on_validation = validated(validation)
+    chosen = choose(on_validation, options.candidates)
     found = {
-        "chosen": choose(on_validation, options.candidates),
+        "chosen": chosen,
         "validation": on_validation,
         "cells": rows,
+        "pairs": [
+            {"by_run": by_run, **row}
+            for by_run, pairs in ((False, options.pairs), (True, options.after))
+            for row in paired([*cells, validation], pairs, by_run=by_run)
+        ],
+        "improvements": improvements(cells, chosen, options.agents) if chosen else {},
         "inputs": [
             {name: value for name, value in row.items() if name != "rate"}
             for row in paired(over_rates(cells), to_paper)

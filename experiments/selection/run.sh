@@ -49,6 +49,8 @@ rloo_rewards=${RLOO_REWARDS:-10000}      # and of rloo_replay and rloo_gains, af
 evaluated=${EVALUATED:-replay gains rloo_gains passages rloo_replay long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
 candidates=${CANDIDATES:-replay gains}   # one is chosen by `validate`: that of the lowest log-perplexity
+pairs=${PAIRS:-gains=replay passages=replay long=replay} # compared with each other, over all cells
+after=${AFTER:-rloo_replay=replay rloo_gains=gains rloo_long=replay} # the same, run by run: one goes on from the other
 chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
 recommended=${RECOMMENDED:-regression}   # RL.md says why
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
@@ -300,7 +302,8 @@ table13() {
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
-    --agents $evaluated rloo_long --candidates $candidates --studied "$studied"
+    --agents $evaluated rloo_long --candidates $candidates --studied "$studied" \
+    --pairs $pairs --after $after
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long \
     --compared grpo_passage rloo_passage regression_plain --recommended "$recommended"

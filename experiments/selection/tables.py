@@ -88,7 +88,7 @@ def cells_table(results: dict[str, Any]) -> str:
                 yes(cell["has_room"]),
                 marked(signed(difference), cell["resampled"]),
                 yes(is_below) if cell["has_room"] else "-",
-                "" if worst is None else f"{worst:.3f}",
+                "" if worst is None else marked(f"{worst:.3f}", cell["resampled"]),
                 level(figures[share]),
             ]
         )
@@ -150,14 +150,15 @@ def copies_table(rows: list[dict[str, Any]]) -> str:
 
 
 def overall_table(results: dict[str, Any]) -> str:
-    """Return how far each selector is from the best heuristic of a cell, over all cells."""
+    """Return how far each selector is from the best heuristic of a cell, over all cells.
+
+    Of the windows that all agents have; the chosen agent's probability of improvement beside it.
+    """
     distances: dict[str, list[float]] = {}
+    counts = set()
     for cell in results.get("cells", []):
-        best = cell["heuristics"][cell["best_heuristic"]][0]
-        away = {name: ends[0] - best for name, ends in cell["heuristics"].items()}
-        for name, figures in cell["policies"].items():
-            away[name] = figures["to_heuristics"][cell["best_heuristic"]]["difference"][0]
-        for name, mean in away.items():
+        counts.add(cell["shared"]["count"])
+        for name, mean in cell["shared"]["to_best_heuristic"].items():
             distances.setdefault(name, []).append(mean)
     cells = len(results.get("cells", []))
     everywhere = {name: found for name, found in distances.items() if len(found) == cells}
@@ -166,7 +167,50 @@ def overall_table(results: dict[str, Any]) -> str:
         [name, f"{sum(found) / len(found):+.3f}", f"{min(found):+.3f}", f"{max(found):+.3f}"]
         for name, found in ordered
     ]
-    return table(["selector", "mean over cells", "best cell", "worst cell"], rows)
+    if not rows:
+        return ""
+    windows = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    head = ["selector", f"mean over cells, {windows} windows each", "best cell", "worst cell"]
+    return table(head, rows)
+
+
+def pairs_table(results: dict[str, Any]) -> str:
+    """Return agents less others: over all cells, and which cells are beyond their intervals."""
+    groups: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
+    for row in results.get("pairs", []):
+        groups.setdefault((row["policy"], row["to"], row["by_run"]), []).append(row)
+    lines = []
+    for (name, other, by_run), rows in groups.items():
+        cells = [row for row in rows if row["rate"] is not None]
+        on_validation = [signed(row["difference"]) for row in rows if row["rate"] is None]
+        means = [row["difference"][0] for row in cells]
+        sides: dict[str, list[str]] = {"better": [], "worse": []}
+        for row in cells:
+            mean, low, high = row["difference"]
+            if low is not None and (high < 0 or low > 0):
+                where = f"{' '.join(name_of(row))} {signed(row['difference'])}"
+                sides["better" if mean < 0 else "worse"].append(where)
+        counts = sorted({row["count"] for row in cells})
+        lines.append(
+            [
+                f"`{name}` - `{other}`" + (", run by run" if by_run else ""),
+                " or ".join(map(str, counts)),
+                f"{sum(means) / len(means):+.4f}" if means else "",
+                "; ".join(sides["better"]) or "none",
+                "; ".join(sides["worse"]) or "none",
+                *(on_validation or [""]),
+            ]
+        )
+    head = ["", "windows a cell", "mean over cells", "cells better (interval)"]
+    return table([*head, "cells worse (interval)", "validation windows"], lines)
+
+
+def improvements_table(results: dict[str, Any]) -> str:
+    """Return how probable it is that a run of the chosen agent is better than one of another."""
+    rows = [[other, level(ends)] for other, ends in results.get("improvements", {}).items()]
+    return table(
+        ["the other", f"probability that a run of {results.get('chosen')} is better"], rows
+    )
 
 
 def levels_table(results: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.mapped import MappedTable
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 _PIECE_CHARACTERS = 4000
@@ -132,7 +133,7 @@ def _token_boundaries(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[in
     """Return for each token of a piece the first character that is not of an earlier token."""
     boundaries = []
     furthest = 0
-    for start, stop in tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets:
+    for start, stop in _cutter(tokenizer).encode(text, add_special_tokens=False).offsets:
         boundaries.append(max(start, furthest))
         furthest = max(furthest, stop)
     if boundaries:
@@ -222,7 +223,7 @@ def _stored_tokens(table: MappedTable, row: int) -> _Tokens:
 def _tokenize(
     documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[Document, _Tokens]]:
-    backend = tokenizer.backend_tokenizer
+    backend = _cutter(tokenizer)
     remaining = iter(documents)
     while batch := list(islice(remaining, _DOCUMENTS_AT_ONCE)):
         pieces = [_pieces(document.text) for document in batch]
@@ -238,6 +239,18 @@ def _tokenize(
             of_pieces = list(islice(encoded, len(group)))
             token_ids = np.concatenate([np.empty(0, np.int32), *of_pieces])
             yield document, (token_ids, np.array([len(each) for each in of_pieces], np.int32))
+
+
+def _cutter(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """Return what cuts a text of any length into its tokens.
+
+    A folder that was saved after fine-tuning may have it cut texts short, or pad them, and so may a
+    call of the tokenizer; its other calls set both anew.
+    """
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
 
 
 def _pieces(text: str) -> list[str]:

@@ -3,6 +3,10 @@
 Windows of one document resemble each other, so an interval over windows is too narrow. Documents
 are resampled instead, each with all of its windows (a clustered bootstrap). Differences between two
 selectors are taken window by window first, so that the difficulty of the windows cancels.
+
+A bootstrap of few units is too sure of itself: in simulations with normal document effects the
+95 % interval of 5 documents holds the truth in 0.84 of cases, that of 10 in 0.90. No p-value is
+therefore given below ``2 ** (1 - D)`` for ``D`` units, as far as a test of their signs can go.
 """
 
 from __future__ import annotations
@@ -91,13 +95,14 @@ def bootstrap_p_value(
     Twice the share of the resampled means on the rarer side of 0, those at 0 counted on both sides,
     and the sample itself counted as one more resample, so that it is never 0 (Davison and Hinkley
     1997, Bootstrap Methods and their Application, chapter 4). It is below 0.05 about where the
-    95 % interval leaves 0 out.
+    95 % interval leaves 0 out, but never below the two-sided p-value of a sign test of units that
+    all agree: of 5 documents 0.0625, whatever their interval.
 
     Args:
         values: (N,) one finite number a window, N >= 1: paired differences.
         document_ids: (N,) document of each window.
         seed: Of the resampling.
-        resamples: How many resamples are drawn; the smallest value is ``2 / (resamples + 1)``.
+        resamples: How many resamples are drawn; no value is below ``2 / (resamples + 1)``.
 
     Returns:
         From 0 to 1; ``None`` where nothing can be resampled.
@@ -108,7 +113,7 @@ def bootstrap_p_value(
     units = sums_by_unit(_checked(values, document_ids), document_ids)
     if len(units[0]) == 1:
         return None
-    return p_value_of(_resampled(units, seed, resamples))
+    return p_value_of(_resampled(units, seed, resamples), len(units[0]))
 
 
 def bootstrap_ratio(
@@ -156,10 +161,13 @@ def bootstrap_ratio(
     return percentile_interval(ratio, (drawn @ units[0]) / gap, confidence)
 
 
-def p_value_of(resampled: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of a level of 0 from its resamples (R,); see above."""
+def p_value_of(resampled: NDArray[np.float64], units: int) -> float:
+    """Return the two-sided p-value of a level of 0 from its resamples (R,) of so many units.
+
+    See ``bootstrap_p_value``.
+    """
     rarer = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(resampled) + 1))
+    return min(1.0, max(2 * (rarer + 1) / (len(resampled) + 1), 2.0 ** (1 - units)))
 
 
 def percentile_interval(mean: float, resampled: NDArray[np.float64], confidence: float) -> Interval:

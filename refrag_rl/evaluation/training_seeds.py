@@ -8,9 +8,12 @@
    Owen 2007, arXiv 0712.1111). It errs on the wide side where documents matter most, and few seeds
    that differ much make it too narrow: 5 of them hold the true level in about 0.89 of 0.95.
 3. Of two agents both sets of seeds are resampled, each for itself, and the documents they share.
+   Where each run of one went on from a run of the other, their difference is one run's: it is
+   taken run by run, and what has one interval is the interquartile mean of the differences.
 4. The probability of improvement says how often a run of one agent beats a run of another (the
-   paper's section 4.3), its interval from runs resampled within each cell (the paper's stratified
-   bootstrap).
+   paper's section 4.3). One run is scored in all cells, so a resample draws runs once for all of
+   them: drawn anew in each cell, as where every task has runs of its own, the interval would take
+   many cells for many runs.
 """
 
 from __future__ import annotations
@@ -112,7 +115,52 @@ def interquartile_p_value(
     """
     array = _checked(values, document_ids)
     resampled = _resampled_levels([array], document_ids, seed, resamples)
-    return None if resampled is None else p_value_of(resampled[0])
+    if resampled is None:
+        return None
+    return p_value_of(resampled[0], len(sums_by_unit(array[0], document_ids)[0]))
+
+
+def interquartile_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    document_ids: Sequence[str],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> Interval | None:
+    """Return the ratio of the seeds' interquartile mean to a mean over the same windows.
+
+    For shares of a gap, as ``bootstrap_ratio``, of several training seeds.
+
+    Args:
+        numerators: (S, N) of each training seed on each window; finite.
+        denominators: (N,) finite.
+        document_ids: (N,) document of each window.
+        seed: Of the resampling; the same seed gives the same interval.
+        confidence: Share of the distribution inside the interval.
+        resamples: How many resamples are drawn.
+
+    Returns:
+        The ratio and its percentile interval over seeds and documents; without ends where there is
+        one seed or one document only, or where the resampled denominators are not all above 0.
+        ``None`` where the mean denominator is not above 0: there is no gap to share.
+
+    Raises:
+        ValueError: An array is empty, not finite, or does not fit ``document_ids``.
+    """
+    above = _checked(numerators, document_ids)
+    below = _checked(np.asarray(denominators)[None], document_ids)
+    if below.mean() <= 0:
+        return None
+    ratio = _level(above) / float(below.mean())
+    # The denominators once a seed: that all of these are equal leaves the documents' resampling.
+    resampled = _resampled_levels(
+        [above, np.repeat(below, len(above), axis=0)], document_ids, seed, resamples
+    )
+    if resampled is None or (resampled[1] <= 0).any():
+        return Interval(ratio, None, None)
+    return percentile_interval(ratio, resampled[0] / resampled[1], confidence)
 
 
 def _level(values: NDArray[np.float64]) -> float:
@@ -179,8 +227,8 @@ def probability_of_improvement(
         resamples: How many resamples are drawn.
 
     Returns:
-        The probability and its percentile interval, runs resampled within each cell; without ends
-        where an agent has one run only.
+        The probability and its percentile interval over runs; without ends where an agent has one
+        run only.
 
     Raises:
         ValueError: An array is empty or not finite, or the cells differ in number.
@@ -192,14 +240,14 @@ def probability_of_improvement(
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         raise ValueError("values hold NaN or infinity")
     wins = (ours[:, None] < theirs[None]) + 0.5 * (ours[:, None] == theirs[None])
-    level = float(wins.mean())
-    if min(len(ours), len(theirs)) == 1:
+    of_pairs = wins.mean(axis=2)
+    level = float(of_pairs.mean())
+    if min(of_pairs.shape) == 1:
         return Interval(level, None, None)
     rng = np.random.default_rng(seed)
-    cells = np.arange(ours.shape[1])
-    levels = np.zeros(resamples)
-    for resample in range(resamples):
-        rows = rng.integers(len(ours), size=ours.shape)
-        columns = rng.integers(len(theirs), size=theirs.shape)
-        levels[resample] = wins[rows[:, None], columns[None], cells].mean()
+    rows, columns = (
+        rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
+        for runs in of_pairs.shape
+    )
+    levels = np.einsum("ri,ij,rj->r", rows, of_pairs, columns)
     return percentile_interval(level, levels, confidence)

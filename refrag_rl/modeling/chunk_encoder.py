@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -90,6 +91,29 @@ def require_reads_chunks(
             f"shared_tokenizer=true, but the encoder knows {vocabulary} tokens and the decoder "
             f"{shared_vocabulary}: give an encoder of the same vocabulary, or "
             "shared_tokenizer=false."
+        )
+
+
+@torch.no_grad()
+def require_pooling(encoder: PreTrainedModel, pooling: str) -> None:
+    """Check that what is pooled can depend on the whole chunk, on two chunks of two tokens.
+
+    Args:
+        encoder: With its weights, in evaluation mode.
+        pooling: As for ``encode``.
+
+    Raises:
+        UserError: The state at the first token is pooled, and the encoder does not read ahead.
+    """
+    if pooling != "first":
+        return
+    ids = torch.tensor([[0, 1], [0, 2]], device=encoder.device)
+    one, other = encode(encoder, pooling, ids, torch.ones_like(ids))
+    if torch.allclose(one, other, rtol=1e-5, atol=1e-7):
+        raise UserError(
+            f"encoder_pooling=first, but the encoder ({encoder.config.model_type}) does not read "
+            "ahead: all chunks\nwould have the embedding of their first token. Give "
+            "encoder_pooling=mean, or an encoder such as RoBERTa or BERT."
         )
 
 

@@ -112,7 +112,7 @@ class RefragForCausalLM(PreTrainedModel):
             The model, in evaluation mode.
 
         Raises:
-            UserError: The encoder cannot read a chunk.
+            UserError: The encoder cannot read a chunk, or its first state knows only the first token.
         """
         encoder = load_part(AutoModel, encoder, dtype)
         decoder = load_part(AutoModelForCausalLM, decoder, dtype)
@@ -129,7 +129,9 @@ class RefragForCausalLM(PreTrainedModel):
             dtype=dtype,
         )
         model = cls(config, encoder=encoder, decoder=decoder)
-        return nn.Module.to(model, dtype).eval()
+        nn.Module.to(model, dtype).eval()
+        chunk_encoder.require_pooling(model.encoder, encoder_pooling)
+        return model
 
     @property
     def embedding_size(self) -> int:

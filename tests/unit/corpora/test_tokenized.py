@@ -1,11 +1,13 @@
 """Tokens and characters: consecutive token ranges part the text, without loss or repetition."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.tokenized import TokenizedCorpus
@@ -53,6 +55,26 @@ def test_long_document_is_tokenized_in_pieces_without_loss(
     assert tokenizer.decode(document.token_ids) == text
     middle = len(document) // 2
     assert document.text_of(0, middle) + document.text_of(middle, len(document)) == text
+
+
+def test_a_tokenizer_saved_with_truncation_and_padding_loses_and_adds_nothing(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    documents = [Document("long", "x", "many words " * 900), Document("short", "x", "few words")]
+    plain = [document.token_ids.tolist() for document in TokenizedCorpus(documents, tokenizer)]
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    backend = Tokenizer.from_file(str(path))
+    backend.enable_truncation(16)
+    backend.enable_padding(length=16)
+    backend.save(str(path))
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    assert saved.backend_tokenizer.truncation is not None
+    corpus = TokenizedCorpus(documents, saved)
+    assert [document.token_ids.tolist() for document in corpus] == plain
+    saved("words", truncation=True, padding="max_length", max_length=2)
+    assert corpus[0].text_of(0, len(corpus[0])) == documents[0].text
+    assert corpus[0].text_of(7, 9) == TokenizedCorpus(documents, tokenizer)[0].text_of(7, 9)
 
 
 def test_domains_part_the_corpus(corpus: TokenizedCorpus) -> None:

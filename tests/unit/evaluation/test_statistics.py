@@ -117,6 +117,13 @@ def test_a_p_value_is_never_0_and_1_where_nothing_differs() -> None:
     assert bootstrap_p_value([1.0], ["d"]) is None
 
 
+def test_a_p_value_of_few_documents_is_no_smaller_than_a_sign_test_s() -> None:
+    # All documents agree, so no resample is on the other side of 0.
+    assert bootstrap_p_value(np.ones(30), documents(5, 6)) == 2**-4
+    assert bootstrap_p_value(np.ones(48), documents(8, 6)) == 2**-7
+    assert bootstrap_p_value(np.ones(40), documents(20, 2)) == pytest.approx(2 / 5001)
+
+
 def test_a_ratio_is_of_means_and_its_parts_are_resampled_together() -> None:
     rng = np.random.default_rng(5)
     gap, ids = rng.uniform(0.1, 3, size=60), documents(20, 3)

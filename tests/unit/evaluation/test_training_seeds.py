@@ -9,6 +9,7 @@ from refrag_rl.evaluation.training_seeds import (
     interquartile_difference,
     interquartile_mean,
     interquartile_p_value,
+    interquartile_ratio,
     probability_of_improvement,
 )
 
@@ -89,6 +90,28 @@ def test_the_p_value_goes_with_the_interval() -> None:
     assert interquartile_p_value(np.ones((1, 40)), IDS) is None
 
 
+def test_a_p_value_of_few_documents_is_no_smaller_than_a_sign_test_s() -> None:
+    ids = [f"d{number % 5}" for number in range(40)]
+    assert interquartile_p_value(np.ones((5, 40)), ids) == 2**-4
+
+
+def test_a_share_is_of_the_interquartile_mean_and_seeds_and_documents_are_resampled() -> None:
+    rng = np.random.default_rng(11)
+    gap = rng.uniform(0.5, 2, size=40)
+    shares = np.array([-5.0, 0.4, 0.5, 0.6, 9.0])[:, None]
+    same = interquartile_ratio(np.tile(0.5 * gap, (5, 1)), gap, IDS)
+    assert same is not None
+    assert (same.mean, same.low, same.high) == pytest.approx((0.5, 0.5, 0.5))
+    spread = interquartile_ratio(shares * gap, gap, IDS)
+    assert spread is not None
+    assert spread.mean == pytest.approx(0.5)
+    assert width(spread) > 0.5
+    assert interquartile_ratio(np.ones((5, 40)), -gap, IDS) is None
+    alone = interquartile_ratio(0.5 * gap[None], gap, IDS)
+    assert alone is not None
+    assert (alone.mean, alone.low) == (pytest.approx(0.5), None)
+
+
 @pytest.mark.parametrize("shape", [(0, 40), (5,), (5, 39)])
 def test_what_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="values of shape"):
@@ -114,11 +137,24 @@ def test_the_probability_is_the_other_s_complement_and_one_half_against_itself()
 def test_clear_wins_leave_no_doubt_and_even_runs_leave_much() -> None:
     rng = np.random.default_rng(6)
     sure = probability_of_improvement(rng.random((5, 2)), rng.random((5, 2)) + 1, resamples=200)
-    assert (sure.mean, sure.low, sure.high) == (1, 1, 1)
+    assert (sure.mean, sure.low, sure.high) == pytest.approx((1, 1, 1))
     open_ = probability_of_improvement(rng.random((5, 2)), rng.random((5, 2)), resamples=400)
     assert width(open_) > 0.2
     alone = probability_of_improvement(rng.random((1, 2)), rng.random((5, 2)))
     assert alone.low is None
+
+
+def test_many_cells_are_not_taken_for_many_runs() -> None:
+    rng = np.random.default_rng(12)
+    holds = 0
+    for trial in range(100):
+        # A good run is good in all cells: the truth is one half.
+        first, second = (rng.normal(size=(5, 1)) + 0.5 * rng.normal(size=(5, 60)) for _ in range(2))
+        found = probability_of_improvement(first, second, seed=trial, resamples=300)
+        assert found.low is not None
+        assert found.high is not None
+        holds += found.low <= 0.5 <= found.high
+    assert holds >= 80
 
 
 @pytest.mark.parametrize(("first", "second"), [((5, 2), (5, 3)), ((5,), (5,)), ((0, 2), (5, 2))])

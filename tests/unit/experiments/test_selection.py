@@ -107,7 +107,8 @@ def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script,
     validation(tmp_path / "validation", {"behind": 3.0, "level": 2.01, "ahead": 2.0})
     results = script("results")
     agents = ["behind", "level", "ahead"]
-    found = results.validated(tmp_path / "validation", [*agents, "absent"])
+    read = results.read_validation
+    found = results.validated(read(tmp_path / "validation", [*agents, "absent"]))
     assert list(found) == agents
     assert found["ahead"]["level"][0] == pytest.approx(2.05)
     assert found["behind"]["to_lowest"][1] > 0
@@ -118,7 +119,7 @@ def test_an_agent_is_chosen_on_validation_windows_whatever_the_cells_say(script,
     frame = pd.read_parquet(tmp_path / "validation" / "ahead.parquet")
     frame[frame.window != "w7"].to_parquet(tmp_path / "validation" / "ahead.parquet")
     with pytest.raises(ValueError, match="other validation windows"):
-        script("results").validated(tmp_path / "validation", ["behind", "ahead"])
+        read(tmp_path / "validation", ["behind", "ahead"])
 
 
 def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, monkeypatch):
@@ -144,6 +145,67 @@ def test_variants_do_not_compete_in_cells_but_in_pairs(script, cells, tmp_path, 
     assert "| `lexical` | -0.300 [" in table
     assert "| `default` | +0.001 [" in table
     assert "| docs | strong | 8 | -0.249 [" in tables.budgets_table(found)
+
+
+def test_an_agent_that_goes_on_from_another_is_compared_run_by_run(script, cells):
+    strong = cells / "docs" / "strong"
+    grpo = pd.read_parquet(strong / "grpo.parquet")
+    # Runs far apart, each 0.01 better than the one it went on from.
+    run = grpo.selector.str[-1].astype(int)
+    before = grpo.assign(log_perplexity=grpo.log_perplexity + run)
+    before.to_parquet(strong / "before.parquet")
+    after = before.assign(log_perplexity=before.log_perplexity - 0.01)
+    after[after.groupby("selector").cumcount() < 30].to_parquet(strong / "after.parquet")
+    results, tables = script("results"), script("tables")
+    (cell,) = (c for c in script("scores").read_cells(cells) if c.kind == "strong")
+    apart, by_run = (
+        results.paired([cell], [("after", "before")], by_run=by_run)[0] for by_run in (False, True)
+    )
+    assert by_run["count"] == 30
+    assert by_run["difference"] == pytest.approx([-0.01, -0.01, -0.01])
+    assert apart["difference"][0] == pytest.approx(-0.01)
+    assert apart["difference"][1] < -0.5
+    rows = [{"by_run": False, **apart}, {"by_run": True, **by_run}]
+    table = tables.pairs_table({"pairs": rows})
+    assert "| `after` - `before` | 30 | -0.0100 | none | none |" in table
+    better = "docs strong 8 -0.010 [-0.010, -0.010]"
+    assert f"| `after` - `before`, run by run | 30 | -0.0100 | {better} | none |" in table
+    fewer = replace(cell, policies={**cell.policies, "before": cell.policies["before"][:2]})
+    with pytest.raises(ValueError, match="after has 3 runs, before 2"):
+        results.paired([fewer], [("after", "before")], by_run=True)
+
+
+def test_over_all_cells_agents_are_compared_on_the_windows_that_all_have(script, cells):
+    for kind in ("strong", "contiguous"):
+        path = cells / "docs" / kind
+        grpo = pd.read_parquet(path / "grpo.parquet")
+        place = grpo.groupby("selector").cumcount()
+        # Better on the later windows, which the other agent does not have.
+        long = grpo.assign(log_perplexity=grpo.log_perplexity - (place >= 30))
+        long.to_parquet(path / "long.parquet")
+        grpo[place < 30].to_parquet(path / "grpo.parquet")
+    results = script("results")
+    found = script("scores").read_cells(cells)
+    rows = [results.measure(cell, ["grpo", "long"]) for cell in found]
+    for row in rows:
+        assert row["shared"]["count"] == 30
+        away = row["shared"]["to_best_heuristic"]
+        assert away["long"] == pytest.approx(away["grpo"])
+    table = script("tables").overall_table({"cells": rows})
+    assert "30 windows each" in table
+    level = results.improvements(found, "grpo", ["grpo", "long", "absent"])
+    assert list(level) == ["best heuristic", "long"]
+    assert level["long"][0] == pytest.approx(0.5)
+    # Better in the cell with room, a little worse in the other.
+    assert level["best heuristic"][0] == pytest.approx((1 + 1 / 6) / 2, abs=0.2)
+
+
+def test_seeds_that_never_arrive_count_as_the_latest(script):
+    rewards = script("curve_tables").rewards
+    assert rewards([1000.0, None, 3000.0, 2000.0, 4000.0]) == "3,000 (4 of 5 seeds)"
+    assert rewards([1000.0, None, None]) == "never (1 of 3 seeds)"
+    assert rewards([1000.0, 2000.0]) == "1,500 (2 of 2 seeds)"
+    assert rewards([None, None]) == rewards([]) == "never"
 
 
 def test_policies_on_other_windows_are_not_compared(script, cells):

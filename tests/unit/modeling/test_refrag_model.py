@@ -231,6 +231,20 @@ def test_an_encoder_that_cannot_read_chunks_is_refused(encoder, options, message
         RefragForCausalLM.from_encoder_decoder(encoder, tiny_decoder("llama"), **arguments)
 
 
+def test_an_encoder_that_does_not_read_ahead_is_pooled_over_the_chunk():
+    decoder = tiny_decoder("llama")
+    encoder = tiny_decoder("gpt2").base_model
+    with pytest.raises(UserError, match=r"\(gpt2\) does not read ahead: [^.]*\. Give .*=mean"):
+        RefragForCausalLM.from_encoder_decoder(encoder, decoder, CHUNK_SIZE, shared_tokenizer=True)
+    model = RefragForCausalLM.from_encoder_decoder(
+        encoder, decoder, CHUNK_SIZE, shared_tokenizer=True, encoder_pooling="mean"
+    )
+    ids = random_inputs()["context_ids"][0]
+    ids[:, 0] = 7
+    embeddings = model.encode_chunks(ids, torch.ones_like(ids))
+    assert torch.pdist(embeddings).min() > 1e-3
+
+
 def test_the_longest_chunk_that_roberta_can_read_is_read():
     encoder = tiny_encoder("roberta", max_position_embeddings=6)
     model = RefragForCausalLM.from_encoder_decoder(
