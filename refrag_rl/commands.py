@@ -261,4 +261,13 @@ def _describe_config_error(error: OmegaConfBaseException, context: str) -> str:
     if unknown and isinstance(parent, DictConfig):
         return unknown_key(str(error.full_key), unknown[1], (str(key) for key in parent))
     given = re.search(r"override (.+)", context)
-    return f"{given[1] if given else error.full_key}: {first}"
+    return f"{given[1] if given else error.full_key}: {first}{_list_wanted(first)}"
+
+
+def _list_wanted(message: str) -> str:
+    """Return what to give where OmegaConf's message says only that it is no list."""
+    if "is not a ListConfig" in message:
+        return "; give a list, as in [a, b]"
+    if "Cannot merge DictConfig with ListConfig" in message:
+        return "; give a value or a list, not keys"
+    return ""

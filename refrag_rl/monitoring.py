@@ -97,6 +97,8 @@ class TrainingMonitor:
         self._checkpoint = checkpoint
         self._save_every = save_every
         self._saved_at = 0
+        self._recorded_at = 0
+        self._learns = self._resumed
         self._total: int | None = None
         self._caches = caches
         self._last_scored = last_scored
@@ -134,6 +136,7 @@ class TrainingMonitor:
     def record(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write the figures of one update."""
         self._last_scored.clear()
+        self._recorded_at, self._learns = step, True
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         training = self._training_seconds()
@@ -141,11 +144,22 @@ class TrainingMonitor:
         self._writer.add_scalar("time/rewards_per_second", step / max(training, 1e-9), step)
 
     def advance(self, done: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Show the progress with the lead over the best heuristic, or the mean reward."""
+        """Show the progress with the lead over the best heuristic, or the mean reward.
+
+        Raises:
+            StoppedError: A signal asked for it in a warm start, of which nothing is kept.
+        """
         self._total = total
+        stop = received()
+        if stop is not None and not self._learns:
+            raise StoppedError(stop)
         if self.progress is not None:
             known = [(name, scalars[key]) for name, key in _SHOWN.items() if key in scalars]
             self.progress.advance(done, total, dict(known[:1]))
+
+    def reached(self) -> dict[str, Any]:
+        """Return how far the training is, in rewards, and how far its curves are written."""
+        return {"done": self._recorded_at, "events": self._writer.position()}
 
     def should_evaluate(self, done: int) -> bool:
         """Return whether ``eval_every`` rewards have passed since the last comparison."""

@@ -28,6 +28,7 @@ def train(config: DictConfig) -> None:
         UserError: The config asks for something that does not exist or does not fit.
     """
     # Here, not above: --help and mistakes in the config shall not wait for the import of torch.
+    from refrag_rl.agents.loading import POLICY_FOLDER
     from refrag_rl.allocator import keep_large_blocks
     from refrag_rl.going_on import saying_how_to_go_on
     from refrag_rl.resuming import finished_tables, resumed_run
@@ -54,7 +55,8 @@ def train(config: DictConfig) -> None:
     go_on = f"python -m refrag_rl.train {shlex.quote(f'resume={shown(run.folder)}')}"
 
     def begun() -> bool:
-        return folder is not None or run.checkpoint.last_path() is not None
+        has_policy = (run.folder / POLICY_FOLDER).exists()
+        return folder is not None or has_policy or run.checkpoint.last_path() is not None
 
     with (
         saying_how_to_go_on(go_on, run.checkpoint.last_path),

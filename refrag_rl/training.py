@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -91,6 +92,7 @@ class TrainingRun:
     comparator: Comparator
     checkpoint: Checkpoint
     report: RunReport
+    _reached: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def learns(self) -> bool:
@@ -100,7 +102,8 @@ class TrainingRun:
     def _write_hyperparameters(self, rows: Sequence[Row]) -> None:
         """Add settings and final figures to the curves, for TensorBoard's HParams tab."""
         config = read_config(self.folder / CONFIG_FILE)
-        last = self.checkpoint.progress()
+        # An agent of somebody else's may keep no checkpoint.
+        last = self.checkpoint.progress() if self.checkpoint.exists() else self._reached
         # What was written by a comparison that did not come to its end is cut off.
         writer = ResumableWriter(self.folder / TENSORBOARD_FOLDER, last["events"])
         with closing(writer):
@@ -135,6 +138,7 @@ class TrainingRun:
                 monitor.progress = progress
                 with stopping_after_the_step(), _naming_windows(self.learning.env.problem):
                     agent.learn(self.learning.env, monitor)
+            self._reached = monitor.reached()
         agent.save(self.folder / POLICY_FOLDER)
 
     def compare(self, console: Console, progress_console: Console) -> None:
@@ -195,6 +199,7 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     if isinstance(agent, Agent):
         if config.start_from is not None:
             agent.load(_policy_to_start_from(config.start_from, refrag))
+        _write_policy_options(config, agent)
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
         create_run_folder(
@@ -232,6 +237,15 @@ def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:
             "give a run folder, a policy folder or policy:default"
         )
     return folder
+
+
+def _write_policy_options(config: DictConfig, agent: Agent) -> None:
+    """Let the config say which policy is trained where a loaded one keeps its own options."""
+    if isinstance(agent, LearningAgent) and agent.selector is not None:
+        own = agent.selector.policy.config
+        for name in config.agent.get("policy") or {}:
+            value = getattr(own, str(name))
+            config.agent.policy[name] = list(value) if isinstance(value, tuple) else value
 
 
 def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:

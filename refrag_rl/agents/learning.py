@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from refrag_rl.bounds import LARGEST_SEED
 from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+
+logger = logging.getLogger(__name__)
 
 _OF_THE_ENVIRONMENT = ("embedding_size", "chunk_embeddings")
 """Options of a policy that its user does not choose."""
@@ -69,7 +72,8 @@ class LearningAgent(ABC):
             of ``total_rewards``.
         total_rewards: Selections scored in training, after which it ends.
         learning_rate: Of Adam, at the start.
-        learning_rate_schedule: ``constant``, or ``linear``: falls to zero over the training.
+        learning_rate_schedule: ``constant``, or ``linear``: falls to zero over all sets scored,
+            those of a warm start among them, so that after a warm start it begins lower.
         entropy_coef: Weight of the entropy bonus, per nat.
         max_grad_norm: Gradients are scaled down to this norm.
         reference_windows: Windows of each update that the monitor's reference scores as well; they
@@ -108,10 +112,16 @@ class LearningAgent(ABC):
                     "chunk embeddings the policy reads"
                 )
         # Checked before anything is loaded; the true width comes with the environment.
-        checked = PointerConfig.from_mapping({**self.policy_options, "embedding_size": 1})
-        self._features = checked.inputs.features
+        self._policy_config = PointerConfig.from_mapping(
+            {**self.policy_options, "embedding_size": 1}
+        )
         self.total_rewards = arguments.whole_number("total_rewards", total_rewards, at_least=1)
         self.warm_start = read_warm_start(warm_start)
+        if warm_start_rewards and not isinstance(self.warm_start, str):
+            raise UserError(
+                f"agent.warm_start_rewards={warm_start_rewards}, but agent.warm_start is "
+                f"{warm_start}: give agent.warm_start={' or '.join(WARM_STARTS)}, or leave it out"
+            )
         if warm_start_rewards is None:
             warm_start_rewards = self.total_rewards // 4
         self.warm_start_rewards = arguments.whole_number(
@@ -140,7 +150,9 @@ class LearningAgent(ABC):
     @property
     def inputs(self) -> Inputs:
         """What the policy reads: a new one's features, or all that a loaded one needs."""
-        return Inputs(self._features) if self.selector is None else self.selector.inputs
+        if self.selector is None:
+            return Inputs(self._policy_config.inputs.features)
+        return self.selector.inputs
 
     @abstractmethod
     def learn(self, env: VectorView, monitor: Monitor) -> None:
@@ -173,6 +185,8 @@ class LearningAgent(ABC):
     def load(self, directory: str | Path) -> None:
         """Take over the policy of a folder; ``learn`` goes on from it. See ``Agent.load``.
 
+        An imitation or regression that would come first is left out: it is for new policies.
+
         Raises:
             UserError: The folder holds no policy, or ``warm_start`` names another one.
         """
@@ -180,6 +194,7 @@ class LearningAgent(ABC):
             raise UserError(
                 f"agent.warm_start={self.warm_start} and start_from={directory}: give one of them"
             )
+        self.warm_start = None
         self._take_over(directory)
 
     def check_progress(self, progress: Mapping[str, Any]) -> None:
@@ -201,6 +216,16 @@ class LearningAgent(ABC):
     def _take_over(self, directory: str | Path) -> None:
         self.selector = PolicySelector.load(directory)
         self.selector.policy.to(self.device)
+        own = self.selector.policy.config
+        for name, given in self.policy_options.items():
+            if getattr(own, name) != getattr(self._policy_config, name):
+                logger.warning(
+                    "agent.policy.%s=%s has no effect: the policy of %s keeps its own, %s",
+                    name,
+                    given,
+                    directory,
+                    getattr(own, name),
+                )
 
     def _trained(self) -> PolicySelector:
         if self.selector is None:

@@ -38,6 +38,12 @@ def load_selector(path_or_name: str | Path, embedding_size: int | None = None) -
     folder = find_policy(path_or_name)
     if folder is not None:
         return PolicySelector.load(folder, embedding_size)
+    if Path(path_or_name).is_dir():
+        raise UserError(
+            f"selector {str(path_or_name)!r} is a folder without a policy; give a run folder, or a "
+            f"policy folder.\nA run that was stopped: python -m refrag_rl.train "
+            f"resume={path_or_name}"
+        )
     raise UserError(
         f"unknown selector {str(path_or_name)!r}; give a run folder, a policy folder, or one of "
         f"{', '.join(HEURISTICS)}"

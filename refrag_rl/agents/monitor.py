@@ -27,7 +27,13 @@ class Monitor(Protocol):
         ...
 
     def advance(self, done: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Take the progress: rewards done, of how many, and what to show beside it."""
+        """Take the progress: rewards done, of how many, and what to show beside it.
+
+        Called before the first ``record`` of a training that begins, it tells of a warm start.
+
+        Raises:
+            StoppedError: The warm start is to stop; nothing of it is kept.
+        """
         ...
 
     def should_evaluate(self, done: int) -> bool:

@@ -27,6 +27,7 @@ def load(
     text_field: str = "text",
     id_field: str = "id",
     domain: str | None = None,
+    key: str = "corpus.path",
 ) -> Iterator[Document]:
     """Read documents from files, one after the other.
 
@@ -39,6 +40,7 @@ def load(
             file is its name.
         domain: Domain of all documents. Default: a row's ``domain`` field, else the file's name
             without its endings.
+        key: What errors call ``path``, as on the command line.
 
     Yields:
         Documents in the order of the files; empty texts are left out. Where ids repeat, later
@@ -54,38 +56,38 @@ def load(
         require_text("domain", domain)
     names = DistinctNames()
     found = False
-    for file in _expand(path):
+    for file in _expand(path, key):
         name = _name(file).split(".")[0]
         for row_id, row_domain, text in _rows(file, text_field, id_field):
             if text.strip():
                 found = True
                 yield Document(names.of(row_id), domain or row_domain or name, text)
     if not found:
-        raise UserError(f"corpus.path={path}: there is no text in it. Give files with text.")
+        raise UserError(f"{key}={path}: there is no text in it. Give files with text.")
 
 
 def _expand(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], key: str
 ) -> Iterator[Path]:
     patterns: object = [path] if isinstance(path, str | os.PathLike) else path
     if not isinstance(patterns, list | tuple):
-        raise UserError(f"corpus.path={path!r}: give a file, a glob, or a list of them.")
+        raise UserError(f"{key}={path!r}: give a file, a glob, or a list of them.")
     found = False
     for pattern in patterns:
         found = True
         if not isinstance(pattern, str | os.PathLike):
-            raise UserError(f"corpus.path holds {pattern!r}: give names of files.")
+            raise UserError(f"{key} holds {pattern!r}: give names of files.")
         text = os.path.expanduser(os.fspath(pattern))
         if os.path.isdir(text):
             raise UserError(
-                f"corpus.path={text}: this is a folder. Give files, or a glob: {text}/*.jsonl"
+                f"{key}={text}: this is a folder. Give files, or a glob: {text}/*.jsonl"
             )
         matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
         if not matches:
-            raise UserError(f"corpus.path={text}: there is no such file.")
+            raise UserError(f"{key}={text}: there is no such file.")
         yield from (Path(match) for match in matches if not os.path.isdir(match))
     if not found:
-        raise UserError("corpus.path=[]: the list is empty. Give at least one file.")
+        raise UserError(f"{key}=[]: the list is empty. Give at least one file.")
 
 
 def _rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str | None, str]]:

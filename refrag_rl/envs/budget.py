@@ -135,7 +135,7 @@ def _parse_rate(spec: str, chunk_size: int) -> float:
     if not 1.0 < rate < chunk_size:
         raise UserError(
             f"A compression rate of {spec} is out of range: with chunks of {chunk_size} tokens "
-            f"it lies between 1x (everything expanded) and {chunk_size}x (nothing expanded).\n"
+            f"it lies above 1x (everything expanded) and below {chunk_size}x (nothing expanded).\n"
             "Give a rate between the two."
         )
     return expanded_fraction(rate, chunk_size)

@@ -73,10 +73,15 @@ class EpisodeBatch:
                 f"reward_baseline={problem.reward_baseline}.\n"
                 "Give reward_timing=terminal, or reward_baseline=compressed."
             )
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer):
+            raise UserError(f"num_envs={num_envs!r} is no number of episodes.\nGive 1 or more.")
         if num_envs < 1:
             raise UserError(f"num_envs={num_envs} holds no episode.\nGive 1 or more.")
+        for name, flag in (("strict", strict), ("flat", flat)):
+            if not isinstance(flag, bool | np.bool_):
+                raise UserError(f"{name}={flag!r} is neither.\nGive True or False.")
         self.problem = problem
-        self.num_envs = num_envs
+        self.num_envs = int(num_envs)
         self.reward_timing = reward_timing
         self.strict = strict
         self.flat = flat
@@ -148,11 +153,17 @@ class EpisodeBatch:
         index = options.get("window")
         if index is None:
             index = self.problem.sample_indices(1, generator)[0]
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise UserError(
+                f"Option window={index!r} of reset is no index.\n"
+                f"Give a whole number below {len(self.problem)} for each episode."
+            )
         budget = self.problem.budget
         if options.get("budget") is not None:
             budget = self.problem.parse_budget(options["budget"])
+        index = int(index)
         num_valid = self.problem.chunk_masks([index]).sum(axis=-1)
-        return int(index), int(budget.chunks(num_valid, generator)[0])
+        return index, int(budget.chunks(num_valid, generator)[0])
 
     def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> StepOutcome:
         """Pick one chunk in each active episode and score what has to be scored in one call.

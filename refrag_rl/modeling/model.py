@@ -112,7 +112,8 @@ class RefragForCausalLM(PreTrainedModel):
             The model, in evaluation mode.
 
         Raises:
-            UserError: The encoder cannot read a chunk, or its first state knows only the first token.
+            UserError: The encoder cannot read a chunk, or the state that is pooled knows its first
+                token only.
         """
         encoder = load_part(AutoModel, encoder, dtype)
         decoder = load_part(AutoModelForCausalLM, decoder, dtype)

@@ -53,17 +53,18 @@ def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequ
     Raises:
         UserError: There are none.
     """
+    key = "data.files" if split == "train" else "data.validation_files"
     paths = data.files if split == "train" else data.validation_files
     documents = collect(
         chain(
             select_split(docs.load(), split) if data.docs else [],
-            files.load(list(paths)) if paths else [],
+            files.load(list(paths), key=key) if paths else [],
         ),
         in_memory_mb,
     )
     if not documents:
         raise UserError(
-            f"data: there are no {split} documents. Set data.docs=true or give data.files=[...]."
+            f"data: there are no {split} documents. Set data.docs=true or give {key}=[...]."
         )
     return documents
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from refrag_rl import checkpoint_files
+from refrag_rl.agents import demonstrations, gain_fitting
 from refrag_rl.modeling.sequences import SequenceScorer
 from tests.cli.running import InProcess
 
@@ -116,6 +121,51 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"mounting a tmpfs is not allowed here: {outcome.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_an_agent_that_keeps_no_checkpoint_loses_nothing(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = tmp_path / "conf" / "agent" / "plain.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("_target_: tests.cli.plain_agent.PlainAgent\ntotal_rewards: 5\n")
+    own = [option for option in QUICK if not option.startswith("agent")]
+    ended = in_process("train", "--config-dir", "conf", "agent=plain", *tiny, *own, "output=run")
+    assert ended.code == 0, ended.err
+    run = tmp_path / "run"
+    assert json.loads((run / "policy" / "plain.json").read_text()) == {"seen": 5}
+    assert (run / "comparison.png").exists()
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("reward/mean")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("warm_start", ["regression", "imitation"])
+def test_a_signal_in_a_warm_start_stops_it_after_its_update(
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    warm_start: str,
+) -> None:
+    steps = []
+
+    def interrupt(*arguments: Any) -> Any:
+        steps.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return regression_or_imitation(*arguments)
+
+    module = gain_fitting if warm_start == "regression" else demonstrations
+    regression_or_imitation = module.gradient_step
+    monkeypatch.setattr(module, "gradient_step", interrupt)
+    long = (*QUICK, "agent.total_rewards=4000", f"agent.warm_start={warm_start}")
+    stopped = in_process("train", *tiny, *long, "output=run")
+    assert stopped.code == 128 + signal.SIGTERM
+    assert "there is no checkpoint yet\ngo on with: " in stopped.err
+    assert len(steps) <= max(1 + gain_fitting.REPLAY, demonstrations.STEPS_PER_UPDATE)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(

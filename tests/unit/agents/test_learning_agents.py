@@ -207,7 +207,9 @@ def test_a_policy_for_another_width_is_refused(tmp_path):
 
 def test_an_unknown_selector_lists_the_choices(tmp_path):
     assert load_selector("recency").name == "recency"
-    for given in ("recent", tmp_path / "nothing", tmp_path):
+    with pytest.raises(UserError, match=r"is a folder without a policy.*\n.*resume="):
+        load_selector(tmp_path)
+    for given in ("recent", tmp_path / "nothing"):
         with pytest.raises(UserError, match=r"run folder, a policy folder.*random, .*successor"):
             load_selector(given)
 
@@ -326,6 +328,34 @@ def test_a_warm_start_from_a_folder_is_that_policy(name, tmp_path):
     assert agent.selector.agent == name
     with pytest.raises(UserError, match="give one of them"):
         AGENTS[name](warm_start=str(tmp_path / "run")).load(tmp_path / "run" / "policy")
+
+
+@pytest.mark.parametrize("name", WARM_STARTED)
+def test_a_loaded_policy_is_not_fitted_anew_before_it_is_trained(name, tmp_path):
+    train("imitation", seed=7).save(tmp_path / "policy")
+    agent = AGENTS[name](warm_start="regression", total_rewards=60)
+    agent.load(tmp_path / "policy")
+    curve = Curve()
+    agent.learn(environment(), curve)
+    assert curve.rows[0][0] == curve.progress[0][0]
+
+
+def test_options_of_a_policy_that_is_loaded_in_its_place_are_said_to_have_no_effect(
+    tmp_path, caplog
+):
+    train("imitation").save(tmp_path / "policy")
+    kept = PolicySelector.load(tmp_path / "policy").policy.config
+    other = 2 * kept.width
+    agent = AGENTS["grpo"](policy={"width": other, "heads": kept.heads})
+    agent.load(tmp_path / "policy")
+    said = f"agent.policy.width={other} has no effect"
+    assert [said in message for message in caplog.messages] == [True]
+    assert f"keeps its own, {kept.width}" in caplog.text
+
+
+def test_sets_of_a_warm_start_that_there_is_not_are_a_user_error():
+    with pytest.raises(UserError, match=r"warm_start_rewards=8, but agent.warm_start is None"):
+        AGENTS["grpo"](warm_start_rewards=8)
 
 
 def test_ppo_learns_without_reference_windows():

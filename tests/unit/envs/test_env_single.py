@@ -131,7 +131,16 @@ def test_reset_pins_window_and_budget(budget: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"window": 12}, {"window": -1}, {"window": 1.5}, {"budget": 0}, {"seed": 1}]
+    "options",
+    [
+        {"window": 12},
+        {"window": -1},
+        {"window": 1.5},
+        {"window": [1]},
+        {"window": True},
+        {"budget": 0},
+        {"seed": 1},
+    ],
 )
 def test_reset_options_that_are_wrong(options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
@@ -170,6 +179,8 @@ def test_action_masks_say_what_the_rules_allow() -> None:
         {"reward": "accuracy"},
         {"budget": "9x"},
         {"corpus": "docs"},
+        {"strict": "no"},
+        {"flat": 1},
     ],
 )
 def test_wrong_arguments_are_user_errors(options: dict[str, Any]) -> None:

@@ -102,7 +102,10 @@ def test_actions_that_are_none(actions: np.ndarray) -> None:
         env.step(actions)
 
 
-@pytest.mark.parametrize("options", [{"num_envs": 0}, {"autoreset_mode": "Disabled"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"num_envs": 0}, {"num_envs": "3"}, {"num_envs": 2.0}, {"autoreset_mode": "Disabled"}],
+)
 def test_wrong_arguments_are_user_errors(options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         SelectiveExpansionVectorEnv(toy_problem(), **options)
