@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from measures import (
     Losses,
-    bootstrap_ratio,
     held_out,
     measuring_parser,
     name_of,
@@ -34,7 +33,7 @@ from numpy.typing import NDArray
 from refrag_rl.corpora.windows import Window
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
-from refrag_rl.evaluation.statistics import bootstrap_mean
+from refrag_rl.evaluation.statistics import bootstrap_mean, bootstrap_ratio
 from refrag_rl.reward import RewardModel
 
 FRACTIONS = [Fraction(1, 15), Fraction(1, 5), Fraction(7, 15)]
@@ -149,13 +148,14 @@ def _rows(
 
 def _share_of_full_gain(
     losses: Losses, values: NDArray[np.float32], windows: list[Window], seed: int
-) -> list[float] | None:
+) -> list[float | None] | None:
     documents = [window.document_id for window in windows]
     full_gain = losses["no_context"] - losses["p_1"]
     lowest = bootstrap_mean(full_gain, documents, seed=seed).low
     if lowest is None or lowest <= 0:
         return None
-    return bootstrap_ratio(losses["no_context"] - values, full_gain, documents, seed)
+    share = bootstrap_ratio(losses["no_context"] - values, full_gain, documents, seed=seed)
+    return None if share is None else [share.mean, share.low, share.high]
 
 
 if __name__ == "__main__":

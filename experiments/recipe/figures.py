@@ -75,12 +75,12 @@ def signed(interval: Interval) -> str:
     return f"{mean:+.3f}{ends}"
 
 
-def share(interval: Sequence[float] | None) -> str:
-    """Return a share of the gap with its interval."""
+def share(interval: Sequence[float | None] | None) -> str:
+    """Return a share of the gap, with its interval where it has one."""
     if interval is None:
         return "no gap"
     mean, low, high = interval
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f}" if low is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def below(interval: Interval, limit: float = 0.0) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from refrag_rl.composition import default_problem
 from refrag_rl.corpora.windows import Window
 from refrag_rl.envs import ExpansionProblem
-from refrag_rl.evaluation.statistics import bootstrap_mean, resampling_unit
+from refrag_rl.evaluation.statistics import bootstrap_mean
 from refrag_rl.pretraining.recipe import STAGES
 from refrag_rl.training_state import Checkpoint
 
@@ -125,36 +125,6 @@ def summarize(losses: Losses, windows: Sequence[Window], seed: int) -> dict[str,
             "differences": differences,
         }
     return figures
-
-
-def bootstrap_ratio(
-    numerator: ArrayLike, denominator: ArrayLike, document_ids: Sequence[str], seed: int
-) -> list[float]:
-    """Return the ratio of two means with its 95 % percentile interval, clustered by document.
-
-    Resampled as in ``refrag_rl.evaluation.statistics``: documents, or windows where there are fewer
-    than five documents; numerator and denominator together.
-
-    Args:
-        numerator: (N,) one number a window.
-        denominator: (N,) one number a window.
-        document_ids: (N,) document of each window.
-        seed: Of the resamples.
-
-    Returns:
-        Ratio, lower end, upper end.
-    """
-    units = np.arange(len(document_ids))
-    if resampling_unit(document_ids) == "documents":
-        units = np.unique(np.asarray(document_ids), return_inverse=True)[1]
-    above, below = (
-        np.bincount(units, weights=np.asarray(values, np.float64))
-        for values in (numerator, denominator)
-    )
-    draws = np.random.default_rng(seed).integers(len(above), size=(RESAMPLES, len(above)))
-    ratios = above[draws].sum(axis=1) / below[draws].sum(axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return [float(above.sum() / below.sum()), float(low), float(high)]
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
