@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from refrag_rl.agents.learning import LearningAgent
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
 from refrag_rl.agents.shipped import find_shipped, is_shipped_name
+from refrag_rl.agents.starting import WARM_STARTS
 from refrag_rl.board import add_hyperparameters
 from refrag_rl.comparison import build_columns, build_comparator, build_heuristics
 from refrag_rl.composition import (
@@ -181,6 +183,11 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     Raises:
         UserError: Something does not exist or does not fit; no folder was made.
     """
+    if (
+        resumed is not None
+        and training_checkpoint(resumed / CHECKPOINT_FOLDER, config.keep).exists()
+    ):
+        config = _without_first_policy(config)
     agent = build_agent(config.agent)
     learns = isinstance(agent, Agent)
     if config.start_from is not None and not learns:
@@ -225,6 +232,18 @@ def _naming_windows(problem: ExpansionProblem) -> Iterator[None]:
         raise NotFiniteError(
             f"{error}, in an update on the windows {', '.join(windows[:3])}{more}", windows
         ) from error
+
+
+def _without_first_policy(config: DictConfig) -> DictConfig:
+    """Return the config of a run whose weights are kept: what it started from may be gone by now.
+
+    ``agent.policy`` says how that policy is built; see ``_write_policy_options``.
+    """
+    config = copy.deepcopy(config)
+    config.start_from = None
+    if config.agent.get("warm_start") not in (None, *WARM_STARTS):
+        config.agent.warm_start = None
+    return config
 
 
 def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:

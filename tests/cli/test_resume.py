@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,26 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert curves(killed) == curves(whole)
     assert {"reward/mean", f"comparison/all/2/{agent}"} <= curves(killed).keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["start_from", "agent.warm_start"])
+def test_a_killed_run_goes_on_without_the_policy_that_it_started_from(
+    command: Command, tiny: tuple[str, ...], tmp_path: Path, key: str
+) -> None:
+    first = ("agent=regression", "agent.policy.width=16", "agent.policy.heads=2")
+    assert command("train", *first, *tiny, *QUICK, "output=first").returncode == 0
+    # Its own options, which are not those of the policy, have no effect.
+    arguments = ("agent=grpo", f"{key}={tmp_path / 'first'}", *tiny, *QUICK)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command("train", *arguments, "output=whole").returncode == 0
+    assert json.loads((whole / "policy" / "policy.json").read_text())["config"]["width"] == 16
+    kill_after_its_first_checkpoint(killed, *arguments)
+    shutil.rmtree(tmp_path / "first")
+    resumed = command("train", "resume=killed")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in SAME_FILES:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_a_run_that_was_stopped_in_its_comparison_and_one_that_is_finished(
