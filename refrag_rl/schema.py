@@ -329,6 +329,7 @@ class PolicyShapeSection:
     heads: int = within(1)
     neighbours: str = MISSING
     kernel: int = within(1)
+    members: int = within(1)
 
 
 @dataclass

@@ -54,7 +54,8 @@ def regression_loss(
     gains measured, so that the best predictions stay the expected gains.
 
     Args:
-        policy: Predicts with its logits.
+        policy: Predicts with its logits, each of its members for itself; errors are summed over
+            them.
         problem: What the gains were measured on.
         measured: The gains.
         gain_scale: Unit of the predictions, nats per token.
@@ -62,24 +63,24 @@ def regression_loss(
 
     Returns:
         The error, a scalar, in ``gain_scale`` squared; and the explained share of the gains'
-        weighted variance.
+        weighted variance, the mean over members.
     """
     device = next(policy.parameters()).device
     observation = as_tensors(problem.observe(measured.indices, measured.budgets), device)
     observation["expanded"] = torch.from_numpy(measured.bases).to(device)
-    logits = policy(observation, torch.from_numpy(measured.budgets).to(device))
+    logits = policy.of_members(observation, torch.from_numpy(measured.budgets).to(device))
     rows = torch.from_numpy(measured.rows).to(device)
-    predicted = logits[rows, torch.from_numpy(measured.chunks).to(device)]
-    gains = torch.from_numpy(measured.gains).to(device).float() / gain_scale
+    predicted = logits[:, rows, torch.from_numpy(measured.chunks).to(device)]
+    gains = (torch.from_numpy(measured.gains).to(device).float() / gain_scale).expand_as(predicted)
     weights = torch.ones_like(gains)
     if variance == "predicted":
         held = observation["chunk_mask"].bool()
         squares = logits.detach().masked_fill(~held, 0.0).square().sum(-1) / held.sum(-1)
-        weights = 1 / (1 + squares[rows])
-    loss = (weights * (predicted - gains).square()).mean()
-    centred = gains - (weights * gains).sum() / weights.sum()
-    spread = (weights * centred.square()).mean().clamp(min=1e-12)
-    return loss, 1 - float(loss.detach() / spread)
+        weights = 1 / (1 + squares[:, rows])
+    errors = (weights * (predicted - gains).square()).mean(-1)
+    centred = gains - (weights * gains).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
+    spread = (weights * centred.square()).mean(-1).clamp(min=1e-12)
+    return errors.sum(), 1 - float((errors.detach() / spread).mean())
 
 
 @dataclass(frozen=True)

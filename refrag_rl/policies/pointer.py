@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class PointerConfig:
             ``neighbours="passage"``.
         output_scale: Standard deviation of the output layer's initial weights; 0 starts exactly
             uniform.
+        members: Networks of this shape, each with first weights of its own, whose logits are
+            averaged (Lakshminarayanan et al. 2017, arXiv 1612.01474); 1: one.
 
     Raises:
         UserError: A value is out of its range.
@@ -76,6 +78,7 @@ class PointerConfig:
     neighbours: str = "convolution"
     kernel: int = 5
     output_scale: float = 0.01
+    members: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.features, str) or not isinstance(self.features, Sequence):
@@ -84,7 +87,7 @@ class PointerConfig:
         object.__setattr__(self, "features", inputs.features)
         if inputs.chunk_embeddings is None:
             raise UserError("policy chunk_embeddings: give encoder or projector")
-        for name in ("embedding_size", "width", "layers", "heads", "kernel"):
+        for name in ("embedding_size", "width", "layers", "heads", "kernel", "members"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"policy {name}={value!r}: give a whole number of at least 1")
@@ -169,6 +172,8 @@ class PointerPolicy(nn.Module):
         nn.init.normal_(self.output.weight, std=config.output_scale)
         nn.init.zeros_(self.output.bias)
         self.value_head = ValueHead(width)
+        alone = replace(config, members=1)
+        self.others = nn.ModuleList(PointerPolicy(alone) for _ in range(config.members - 1))
 
     @property
     def reads_expanded(self) -> bool:
@@ -237,9 +242,20 @@ class PointerPolicy(nn.Module):
         Raises:
             NotFiniteError: A logit is NaN or infinite, from weights or inputs that are too large.
         """
-        logits = self.output(self.encode(observation, budget, context)).squeeze(-1)
+        return self.of_members(observation, budget, context).mean(0)
+
+    def of_members(
+        self, observation: TensorObservation, budget: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits of each member, (M, B, L), of which ``forward`` returns the mean."""
         mask = observation["chunk_mask"].bool()
         mask = mask if context is None else mask[context]
+        logits = torch.stack(
+            [
+                member.output(member.encode(observation, budget, context)).squeeze(-1)
+                for member in (self, *self.others)
+            ]
+        )
         _require_finite("logit", logits, mask)
         return logits.masked_fill(~mask, -torch.inf)
 
@@ -264,16 +280,19 @@ class PointerPolicy(nn.Module):
         shared = shared_contexts(observation, budget)
         contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
         mask = contexts["chunk_mask"].bool()[shared.context]
-        if self.reads_expanded:
-            states = {**contexts, "expanded": expanded}
-            hidden = self.encode(states, budget, shared.context)
-        else:
-            of_context = budget.new_zeros(len(shared.rows))
-            of_context[shared.context] = budget
-            # As in ``encode``: not by plain indexing.
-            hidden = self.encode(contexts, of_context).index_select(0, shared.context)
-        logits = self.output(hidden).squeeze(-1)
-        value = self.value_head(hidden, logits, mask, expanded, budget_left)
+        of_context = budget.new_zeros(len(shared.rows))
+        of_context[shared.context] = budget
+        found: list[tuple[Tensor, Tensor]] = []
+        for member in (self, *self.others):
+            if self.reads_expanded:
+                states = {**contexts, "expanded": expanded}
+                hidden = member.encode(states, budget, shared.context)
+            else:
+                # As in ``encode``: not by plain indexing.
+                hidden = member.encode(contexts, of_context).index_select(0, shared.context)
+            own = member.output(hidden).squeeze(-1)
+            found.append((own, member.value_head(hidden, own, mask, expanded, budget_left)))
+        logits, value = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
         _require_finite("logit", logits, mask)
         _require_finite("value", value)
         return logits.masked_fill(~mask, -torch.inf), value

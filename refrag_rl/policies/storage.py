@@ -180,10 +180,10 @@ def _shaped_like(config: PointerConfig, tensors: int, folder: Path) -> PointerPo
     Raises:
         UserError: The config asks for more layers than there are tensors.
     """
-    if config.layers > tensors:
+    if config.layers * config.members > tensors:
         raise UserError(
-            f"{folder / CONFIG_FILE}: layers={config.layers}, but {WEIGHTS_FILE} beside it holds "
-            f"{tensors} tensors; save the policy again"
+            f"{folder / CONFIG_FILE}: layers={config.layers} of members={config.members}, but "
+            f"{WEIGHTS_FILE} beside it holds {tensors} tensors; save the policy again"
         )
     try:
         with torch.device("meta"):

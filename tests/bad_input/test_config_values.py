@@ -121,6 +121,7 @@ agent.policy.width=1.5
 agent.policy.heads=3
 agent.policy.layers=-1
 agent.policy.kernel=4
+agent.policy.members=0
 agent.policy.neighbours=sentence
 agent.policy.logits=often
 agent.policy.features=position

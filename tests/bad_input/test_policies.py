@@ -50,6 +50,7 @@ DESCRIPTIONS: dict[str, Damage] = {
     "neighbours": put("config.neighbours", ["passage"]),
     "neighbours-other": put("config.neighbours", "passage"),
     "kernel-even": put("config.kernel", 2),
+    "members-huge": put("config.members", 2**33),
     "kernel-huge": put("config.kernel", 2**33 + 1),
     "features-text": put("config.features", "position"),
     "features-null": put("config.features", None),

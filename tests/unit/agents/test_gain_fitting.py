@@ -26,10 +26,12 @@ class Predicts(PointerPolicy):
         super().__init__(PointerConfig(embedding_size=4, width=8, heads=2, features=()))
         self.shift = torch.nn.Parameter(torch.zeros(CHUNKS))
 
-    def forward(self, observation: dict[str, Tensor], budget: Tensor) -> Tensor:
+    def of_members(
+        self, observation: dict[str, Tensor], budget: Tensor, context: Tensor | None = None
+    ) -> Tensor:
         logits = torch.zeros(observation["chunk_mask"].shape)
         logits[budget > 1, 0] = LARGE
-        return logits + self.shift
+        return (logits + self.shift)[None]
 
 
 def gains_of(*values: tuple[int, int, int, float]) -> Gains:
@@ -72,6 +74,30 @@ def test_predictions_equal_to_the_mean_gains_are_where_the_gradient_is_zero(vari
     assert policy.shift.grad is not None
     assert policy.shift.grad.abs().max() < 1e-6
     assert explained == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["constant", "predicted"])
+def test_each_member_is_fitted_for_itself(variance):
+    torch.manual_seed(0)
+    options = {"width": 8, "heads": 2, "features": (), "output_scale": 1.0}
+    both = PointerPolicy(PointerConfig(12, **options, members=2))
+    problem = bandit("additive")
+    loss, explained = regression_loss(both, problem, TWO_WINDOWS, SCALE, variance)
+    loss.backward()
+    losses, shares = [], []
+    for prefix in ("", "others.0."):
+        alone = PointerPolicy(PointerConfig(12, **options))
+        of_both = {name: both.get_parameter(prefix + name) for name, _ in alone.named_parameters()}
+        alone.load_state_dict(of_both)
+        own, share = regression_loss(alone, problem, TWO_WINDOWS, SCALE, variance)
+        own.backward()
+        losses.append(float(own.detach()))
+        shares.append(share)
+        for name, weight in alone.named_parameters():
+            if weight.grad is not None:
+                torch.testing.assert_close(of_both[name].grad, weight.grad)
+    assert float(loss.detach()) == pytest.approx(sum(losses))
+    assert explained == pytest.approx(np.mean(shares))
 
 
 def test_a_step_takes_its_epochs_and_its_replays():

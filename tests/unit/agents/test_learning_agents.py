@@ -358,6 +358,22 @@ def test_sets_of_a_warm_start_that_there_is_not_are_a_user_error():
         AGENTS["grpo"](warm_start_rewards=8)
 
 
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_policy_of_several_members_is_trained_saved_and_loaded(name, tmp_path):
+    agent = train(name, policy={"members": 2, "width": 8, "heads": 2})
+    agent.save(tmp_path)
+    loaded = PolicySelector.load(tmp_path)
+    assert loaded.policy.config.members == 2
+    problem = planted_problem(count=20)
+    indices, budgets = np.arange(20), np.full(20, 2)
+    observation = problem.observe(indices, budgets)
+    assert torch.equal(
+        loaded.logits(observation, budgets), agent.selector.logits(observation, budgets)
+    )
+    first = agent.selector.policy
+    assert not torch.equal(first.output.weight, first.others[0].output.weight)
+
+
 def test_ppo_learns_without_reference_windows():
     curve = Curve()
     train("ppo", curve, reference_windows=0)

@@ -45,6 +45,31 @@ def test_the_papers_policy_reads_nothing_but_the_chunk_embeddings():
     assert torch.equal(policy(observation, budget()), policy(other, budget() + 2))
 
 
+@pytest.mark.parametrize("logits", ["once", "each_pick"])
+def test_members_differ_and_the_policy_is_their_mean(logits):
+    policy, observation = make_policy(members=3, logits=logits), make_observation()
+    observation["expanded"][:, 2] = 1
+    of_members = policy.of_members(observation, budget())
+    assert of_members.shape == (3, 3, L)
+    assert torch.pdist(of_members.flatten(1)).min() > 0.1
+    torch.testing.assert_close(policy(observation, budget()), of_members.mean(0))
+    alone = [member(observation, budget()) for member in policy.others]
+    torch.testing.assert_close(of_members[1:], torch.stack(alone))
+    inside, value = policy.logits_and_value(observation)
+    found = [member.logits_and_value(observation) for member in policy.others]
+    first = make_policy(logits=logits)
+    first.load_state_dict(
+        {name: each for name, each in policy.state_dict().items() if "others" not in name}
+    )
+    found.append(first.logits_and_value(observation))
+    torch.testing.assert_close(inside, torch.stack([each for each, _ in found]).mean(0))
+    torch.testing.assert_close(value, torch.stack([each for _, each in found]).mean(0))
+
+
+def test_one_member_is_the_policy_of_before():
+    assert not [name for name in make_policy().state_dict() if "others" in name]
+
+
 def test_a_policy_of_features_alone_reads_no_embeddings():
     policy = make_policy(reads_embeddings=False, prompt_token=False)
     observation = make_observation()
@@ -164,6 +189,7 @@ def test_output_scale_zero_starts_uniform_and_the_default_nearly_so():
         ({"width": 0}, "at least 1"),
         ({"width": 18}, "multiple of heads"),
         ({"kernel": 4}, "odd"),
+        ({"members": 0}, "at least 1"),
         ({"neighbours": "sentence"}, "convolution, passage"),
         ({"features": "position"}, "give a list"),
         ({"features": ["nothing"]}, "choose from"),
