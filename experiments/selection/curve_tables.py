@@ -9,7 +9,7 @@ from typing import Any
 
 import tables
 
-WITHOUT_RL = ("imitation", "regression_plain", "regression")
+WITHOUT_RL = ("imitation", "regression_plain", "regression", "regression_members")
 
 
 def rewards(values: Sequence[float | None]) -> str:
