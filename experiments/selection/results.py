@@ -41,8 +41,8 @@ from refrag_rl.evaluation.statistics import (
 from refrag_rl.evaluation.training_seeds import (
     interquartile_difference,
     interquartile_mean,
-    interquartile_p_value,
     interquartile_ratio,
+    interquartile_test,
     probability_of_improvement,
 )
 
@@ -110,9 +110,10 @@ def _policy(cell: Cell, scores: Scores) -> dict[str, Any]:
     }
     for name, of_heuristic in cell.heuristics.items():
         difference = scores - of_heuristic[:count]
+        interval, p_value = interquartile_test(difference, of_windows, resamples=RESAMPLES)
         figures["to_heuristics"][name] = {
-            "difference": ends(interquartile_mean(difference, of_windows, resamples=RESAMPLES)),
-            "p_value": interquartile_p_value(difference, of_windows, resamples=RESAMPLES),
+            "difference": ends(interval),
+            "p_value": p_value,
             "p_holm": None,
         }
     if cell.bounds:

@@ -21,7 +21,7 @@ from refrag_rl.composition import default_problem
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.statistics import bootstrap_mean
-from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_p_value
+from refrag_rl.evaluation.training_seeds import interquartile_mean, interquartile_test
 
 RATE = 8
 
@@ -69,7 +69,7 @@ def row_of(domain: str, policies: list[PolicySelector], options: argparse.Namesp
         raise UserError("the two checkpoints cut other windows: give two of one tokenizer")
     plain = other.compressed_log_perplexity(np.arange(len(other))).astype(np.float64)
     level, small = interquartile_mean(learned, documents), bootstrap_mean(plain, documents)
-    difference = interquartile_mean(learned - plain, documents)
+    difference, p_value = interquartile_test(learned - plain, documents)
     return {
         "domain": domain,
         "count": len(documents),
@@ -78,7 +78,7 @@ def row_of(domain: str, policies: list[PolicySelector], options: argparse.Namesp
         "policy": [level.mean, level.low, level.high],
         "small_chunks": [small.mean, small.low, small.high],
         "difference": [difference.mean, difference.low, difference.high],
-        "p_value": interquartile_p_value(learned - plain, documents),
+        "p_value": p_value,
     }
 
 

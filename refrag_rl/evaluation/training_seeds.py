@@ -63,11 +63,9 @@ def interquartile_mean(
     Raises:
         ValueError: ``values`` is empty, not finite, or does not fit ``document_ids``.
     """
-    array = _checked(values, document_ids)
-    resampled = _resampled_levels([array], document_ids, seed, resamples)
-    if resampled is None:
-        return Interval(_level(array), None, None)
-    return percentile_interval(_level(array), resampled[0], confidence)
+    return interquartile_test(
+        values, document_ids, seed=seed, confidence=confidence, resamples=resamples
+    )[0]
 
 
 def interquartile_difference(
@@ -104,20 +102,27 @@ def interquartile_difference(
     return percentile_interval(difference, resampled[0] - resampled[1], confidence)
 
 
-def interquartile_p_value(
-    values: ArrayLike, document_ids: Sequence[str], *, seed: int = 0, resamples: int = 5000
-) -> float | None:
-    """Return the two-sided p-value of an interquartile mean of 0.
+def interquartile_test(
+    values: ArrayLike,
+    document_ids: Sequence[str],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> tuple[Interval, float | None]:
+    """Return the interquartile mean and the two-sided p-value of its being 0, of one resampling.
 
-    From the resamples of ``interquartile_mean`` (arguments and errors as there), as
+    Arguments and errors as ``interquartile_mean``. The p-value is from its resamples as that of
     ``bootstrap_p_value`` is from those of ``bootstrap_mean``; to be adjusted by ``holm`` where a
     claim is made of several cells. ``None`` where nothing can be resampled.
     """
     array = _checked(values, document_ids)
     resampled = _resampled_levels([array], document_ids, seed, resamples)
     if resampled is None:
-        return None
-    return p_value_of(resampled[0], len(sums_by_unit(array[0], document_ids)[0]))
+        return Interval(_level(array), None, None), None
+    units = len(sums_by_unit(array[0], document_ids)[0])
+    interval = percentile_interval(_level(array), resampled[0], confidence)
+    return interval, p_value_of(resampled[0], units)
 
 
 def interquartile_ratio(

@@ -8,8 +8,8 @@ from refrag_rl.evaluation.statistics import Interval, bootstrap_mean
 from refrag_rl.evaluation.training_seeds import (
     interquartile_difference,
     interquartile_mean,
-    interquartile_p_value,
     interquartile_ratio,
+    interquartile_test,
     probability_of_improvement,
 )
 
@@ -80,19 +80,19 @@ def test_the_p_value_goes_with_the_interval() -> None:
     agree = 0
     for trial in range(40):
         values = 0.2 * rng.normal(size=(5, 1)) + rng.normal(0.4, 1, size=40)
-        interval = interquartile_mean(values, IDS, seed=trial, resamples=400)
-        p_value = interquartile_p_value(values, IDS, seed=trial, resamples=400)
+        interval, p_value = interquartile_test(values, IDS, seed=trial, resamples=400)
+        assert interval == interquartile_mean(values, IDS, seed=trial, resamples=400)
         assert interval.low is not None
         assert interval.high is not None
         assert p_value is not None
         agree += (p_value < 0.05) == (interval.low > 0 or interval.high < 0)
     assert agree >= 38
-    assert interquartile_p_value(np.ones((1, 40)), IDS) is None
+    assert interquartile_test(np.ones((1, 40)), IDS)[1] is None
 
 
 def test_a_p_value_of_few_documents_is_no_smaller_than_a_sign_test_s() -> None:
     ids = [f"d{number % 5}" for number in range(40)]
-    assert interquartile_p_value(np.ones((5, 40)), ids) == 2**-4
+    assert interquartile_test(np.ones((5, 40)), ids)[1] == 2**-4
 
 
 def test_a_share_is_of_the_interquartile_mean_and_seeds_and_documents_are_resampled() -> None:
