@@ -9,7 +9,7 @@ from typing import Any
 
 import tables
 
-WITHOUT_RL = ("imitation", "regression_plain", "regression", "regression_members")
+WITHOUT_RL = ("imitation", "regression_plain", "regression_one", "regression")
 
 
 def rewards(values: Sequence[float | None]) -> str:

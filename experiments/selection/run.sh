@@ -41,7 +41,7 @@ swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as expen
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression regression_members}
+agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression_one regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
@@ -66,7 +66,8 @@ warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}
 few="train_count=${FEW_COUNT:-500}"
 rloo="agent=rloo agent.credit_per_chunk=true agent.learning_rate=1e-3"
 rloo_warm="$rloo $reads $warm"
-plain="agent=regression agent.averaging=0" # the last weights in place of their average
+one="agent=regression agent.policy.members=1" # one network in place of five
+plain="$one agent.averaging=0" # and its last weights in place of their average
 convolution="agent.policy.neighbours=convolution" passage="agent.policy.neighbours=passage"
 replay="$plain evaluation.eval_every=0"
 declare -A settings=( # SEED: that of the training
@@ -84,8 +85,8 @@ declare -A settings=( # SEED: that of the training
     agent.total_rewards=${EPISODES:-500} evaluation.eval_every=${EPISODES_EVERY:-50}" # a set a pick
   [imitation]="agent=imitation"
   [regression_plain]="$plain $convolution" # the policy that the agents with RL have
+  [regression_one]="$one"
   [regression]="agent=regression"
-  [regression_members]="agent=regression agent.policy.members=5"
   [rloo_warm]="$rloo_warm" # the studied one
   # With more rewards and seeds; not compared while they learn.
   [long]="$rloo_warm agent.total_rewards=$long_rewards
@@ -307,7 +308,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
     --pairs $pairs --after $after
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long \
-    --compared grpo_passage rloo_passage regression_plain regression_members --recommended "$recommended"
+    --compared grpo_passage rloo_passage regression_plain regression_one --recommended "$recommended"
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
 }

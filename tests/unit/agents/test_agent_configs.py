@@ -33,7 +33,7 @@ RECIPES = {"ppo": {"warm_start": "regression"}}
 POLICY_RECIPE = {"reads_embeddings": False, "prompt_token": False}
 """The same of all policies."""
 
-POLICY_RECIPES = {"regression": {"neighbours": "passage"}}
+POLICY_RECIPES = {"regression": {"neighbours": "passage", "members": 5}}
 """And of one agent's."""
 
 NOT_CHOSEN = ("embedding_size", "chunk_embeddings")
