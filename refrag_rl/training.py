@@ -94,7 +94,7 @@ class TrainingRun:
     comparator: Comparator
     checkpoint: Checkpoint
     report: RunReport
-    _reached: Mapping[str, Any] = field(default_factory=dict)
+    _reached: Mapping[str, Any] = field(init=False, default_factory=dict)
 
     @property
     def learns(self) -> bool:
