@@ -98,7 +98,6 @@ class TrainingMonitor:
         self._save_every = save_every
         self._saved_at = 0
         self._recorded_at = 0
-        self._learns = self._resumed
         self._total: int | None = None
         self._caches = caches
         self._last_scored = last_scored
@@ -136,7 +135,7 @@ class TrainingMonitor:
     def record(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write the figures of one update."""
         self._last_scored.clear()
-        self._recorded_at, self._learns = step, True
+        self._recorded_at = step
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         training = self._training_seconds()
@@ -151,7 +150,7 @@ class TrainingMonitor:
         """
         self._total = total
         stop = received()
-        if stop is not None and not self._learns:
+        if stop is not None and not (self._resumed or self._recorded_at):
             raise StoppedError(stop)
         if self.progress is not None:
             known = [(name, scalars[key]) for name, key in _SHOWN.items() if key in scalars]

@@ -18,17 +18,12 @@ def rewards(values: Sequence[float | None]) -> str:
     A seed that never gets there is one of the latest: leaving it out would make agents that fail
     look fast.
     """
-    middle = median(values)
-    text = "never" if middle is None else f"{middle:,.0f}"
     there = sum(value is not None for value in values)
-    return f"{text} ({there} of {len(values)} seeds)" if there else text
-
-
-def median(values: Sequence[float | None]) -> float | None:
-    """Return the median of where seeds reached something, ``None``, never, being the latest."""
-    late = [inf if value is None else value for value in values]
-    middle = statistics.median(late) if late else inf
-    return None if middle == inf else middle
+    if not there:
+        return "never"
+    middle = statistics.median(inf if value is None else value for value in values)
+    text = "never" if middle == inf else f"{middle:,.0f}"
+    return f"{text} ({there} of {len(values)} seeds)"
 
 
 def agents_table(curves: dict[str, Any]) -> str:
@@ -71,10 +66,9 @@ def recommendation(curves: dict[str, Any]) -> str:
     best = max(learned, key=lambda name: learned[name])
     lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]
     first = {
-        name: middle
+        name: statistics.median(reached)
         for name, figures in found.items()
         if None not in (reached := figures["reaches_best_heuristic"])
-        and (middle := median(reached)) is not None
     }
     fastest = min(first, key=lambda name: first[name]) if first else None
     lines.append(f"- First at the best heuristic, all seeds: {fastest or 'none'}.")

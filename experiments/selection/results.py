@@ -259,20 +259,24 @@ def improvements(cells: list[Cell], chosen: str, agents: list[str]) -> dict[str,
     """
     found = {}
     for other in ("best heuristic", *agents):
-        ours, theirs = [], []
-        for cell in cells:
-            # What does not learn has the same score in every run.
-            twice = np.tile(cell.heuristics[cell.best], (2, 1))
-            of_chosen = cell.policies.get(chosen)
-            of_other = twice if other == "best heuristic" else cell.policies.get(other)
-            if other == chosen or of_chosen is None or of_other is None:
-                break
-            count = min(of_chosen.shape[1], of_other.shape[1])
-            ours.append(of_chosen[:, :count].mean(axis=1))
-            theirs.append(of_other[:, :count].mean(axis=1))
-        else:
-            found[other] = ends(probability_of_improvement(np.stack(ours, 1), np.stack(theirs, 1)))
+        levels = [levels_of_runs(cell, chosen, other) for cell in cells]
+        known = [pair for pair in levels if pair is not None]
+        if other != chosen and len(known) == len(cells):
+            ours, theirs = (np.stack(side, axis=1) for side in zip(*known, strict=True))
+            found[other] = ends(probability_of_improvement(ours, theirs))
     return found
+
+
+def levels_of_runs(cell: Cell, name: str, other: str) -> tuple[Scores, Scores] | None:
+    """Return the means of two agents' runs on the windows that both have; None: one has none."""
+    first, second = cell.policies.get(name), cell.policies.get(other)
+    if other == "best heuristic":
+        # What does not learn has the same scores in every run.
+        second = np.tile(cell.heuristics[cell.best], (2, 1))
+    if first is None or second is None:
+        return None
+    count = min(first.shape[1], second.shape[1])
+    return first[:, :count].mean(axis=1), second[:, :count].mean(axis=1)
 
 
 def over_rates(cells: list[Cell]) -> list[Cell]:

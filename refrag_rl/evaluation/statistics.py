@@ -155,10 +155,7 @@ def bootstrap_ratio(
         return Interval(ratio, None, None)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(units[0]), np.full(len(units[0]), 1 / len(units[0])), resamples)
-    gap = drawn @ units[1]
-    if (gap <= 0).any():
-        return Interval(ratio, None, None)
-    return percentile_interval(ratio, (drawn @ units[0]) / gap, confidence)
+    return ratio_interval(ratio, drawn @ units[0], drawn @ units[1], confidence)
 
 
 def p_value_of(resampled: NDArray[np.float64], units: int) -> float:
@@ -175,6 +172,21 @@ def percentile_interval(mean: float, resampled: NDArray[np.float64], confidence:
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(mean, float(low), float(high))
+
+
+def ratio_interval(
+    ratio: float,
+    numerators: NDArray[np.float64],
+    denominators: NDArray[np.float64],
+    confidence: float,
+) -> Interval:
+    """Return a ratio with the percentile interval of its resampled parts (R,).
+
+    Without ends where the denominators are not all above 0.
+    """
+    if (denominators <= 0).any():
+        return Interval(ratio, None, None)
+    return percentile_interval(ratio, numerators / denominators, confidence)
 
 
 def sums_by_unit(

@@ -28,6 +28,7 @@ from refrag_rl.evaluation.statistics import (
     Interval,
     p_value_of,
     percentile_interval,
+    ratio_interval,
     sums_by_unit,
 )
 
@@ -163,9 +164,9 @@ def interquartile_ratio(
     resampled = _resampled_levels(
         [above, np.repeat(below, len(above), axis=0)], document_ids, seed, resamples
     )
-    if resampled is None or (resampled[1] <= 0).any():
+    if resampled is None:
         return Interval(ratio, None, None)
-    return percentile_interval(ratio, resampled[0] / resampled[1], confidence)
+    return ratio_interval(ratio, resampled[0], resampled[1], confidence)
 
 
 def _level(values: NDArray[np.float64]) -> float:

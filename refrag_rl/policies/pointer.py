@@ -280,13 +280,15 @@ class PointerPolicy(nn.Module):
         shared = shared_contexts(observation, budget)
         contexts = {name: observation[name][shared.rows] for name in CONTEXT_KEYS}
         mask = contexts["chunk_mask"].bool()[shared.context]
-        of_context = budget.new_zeros(len(shared.rows))
-        of_context[shared.context] = budget
+        if self.reads_expanded:
+            contexts["expanded"] = expanded
+        else:
+            of_context = budget.new_zeros(len(shared.rows))
+            of_context[shared.context] = budget
         found: list[tuple[Tensor, Tensor]] = []
         for member in (self, *self.others):
             if self.reads_expanded:
-                states = {**contexts, "expanded": expanded}
-                hidden = member.encode(states, budget, shared.context)
+                hidden = member.encode(contexts, budget, shared.context)
             else:
                 # As in ``encode``: not by plain indexing.
                 hidden = member.encode(contexts, of_context).index_select(0, shared.context)
