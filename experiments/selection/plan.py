@@ -36,7 +36,7 @@ SIZES = (
 BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
 HEURISTICS, DOMAINS_VALIDATED, DOMAINS_TRAINED_ON = 9, 2, 3
-COMPARED = 6
+COMPARED = 7
 """Policies in every cell, of as many seeds each: those that ``run.sh`` names in ``evaluated``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
@@ -71,7 +71,7 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
         * (
             sizes.long_rewards
             + sizes.passages_rewards
-            + sizes.gains_rewards
+            + 2 * sizes.gains_rewards  # of one network and of five
             + sizes.replay_rewards
             + 2 * sizes.rloo_rewards  # after replay, and after gains
         ),

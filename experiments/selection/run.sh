@@ -44,12 +44,12 @@ rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression_one regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
-gains_rewards=${GAINS_REWARDS:-24000}    # and of gains
+gains_rewards=${GAINS_REWARDS:-24000}    # and of gains and members
 rloo_rewards=${RLOO_REWARDS:-10000}      # and of rloo_replay and rloo_gains, after those of replay or gains
-evaluated=${EVALUATED:-replay gains rloo_gains passages rloo_replay long} # compared in every cell: these, or agents
+evaluated=${EVALUATED:-members replay gains rloo_gains passages rloo_replay long} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
-candidates=${CANDIDATES:-replay gains}   # one is chosen by `validate`: that of the lowest log-perplexity
-pairs=${PAIRS:-gains=replay passages=replay long=replay} # compared with each other, over all cells
+candidates=${CANDIDATES:-replay gains members}   # one is chosen by `validate`: that of the lowest log-perplexity
+pairs=${PAIRS:-members=gains gains=replay passages=replay long=replay} # compared with each other, over all cells
 after=${AFTER:-rloo_replay=replay rloo_gains=gains rloo_long=replay} # the same, run by run: one goes on from the other
 chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
 recommended=${RECOMMENDED:-regression}   # RL.md says why
@@ -94,6 +94,8 @@ declare -A settings=( # SEED: that of the training
   [replay]="$replay $convolution agent.total_rewards=$replay_rewards"
   [passages]="$replay $passage agent.total_rewards=$passages_rewards"
   [gains]="$replay $passage agent.total_rewards=$gains_rewards train_count=4000"
+  [members]="agent=regression evaluation.eval_every=0 agent.total_rewards=$gains_rewards
+    train_count=4000" # gains with five networks and averaged weights
   # Far more sets, from replay as well: for a GPU.
   [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
     agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
@@ -218,7 +220,7 @@ validate_each() { # names
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | gains | rloo_gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
+    long | replay | passages | gains | members | rloo_gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
