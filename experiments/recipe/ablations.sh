@@ -36,7 +36,7 @@ count=${COUNT:-200}                               # windows of each measurement
 domains=${ABLATION_DOMAINS:-docs books math wiki}
 
 shared=(
-  "data.files=[$data/books/train.jsonl.gz,$data/math/train.jsonl.gz]"
+  "data.files=[$data/books/train.jsonl.gz,$data/math/train.jsonl.gz]" data.files_split=all
   "data.validation_files=[$data/books/validation.jsonl.gz,$data/math/validation.jsonl.gz]"
   "seed=$seed" log_every=10 save_every=100 validation_windows=16
 )
@@ -85,7 +85,7 @@ reconstruction() { # name, steps, arguments
 }
 
 curriculum() { reconstruction curriculum "$steps" "${rates[@]}" reconstruction.curriculum_stages=9; }
-# The curriculum's data points in one fixed mix of sizes: all of them, in no order.
+# As many data points of each size as the curriculum reads, in no order.
 shuffled() { reconstruction shuffled "$steps" "${rates[@]}" reconstruction.curriculum_stages=1; }
 # Data points of full length only.
 full_length() {

@@ -90,8 +90,10 @@ def reconstruction(windows: Sequence[Window]) -> Batch:
     )
 
 
-def choose_chunks(num_chunks: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose the chunks that stand as tokens: half of the time anywhere, half in runs.
+def choose_chunks(
+    num_chunks: int, count: int, rng: np.random.Generator, runs: float = 0.0
+) -> NDArray[np.bool_]:
+    """Choose the chunks that stand as tokens: anywhere, or in runs.
 
     The paper picks them anywhere at random. A policy that has learned something expands neighbours,
     and the decoder must have read such mixtures too.
@@ -100,12 +102,13 @@ def choose_chunks(num_chunks: int, count: int, rng: np.random.Generator) -> NDAr
         num_chunks: ``L``.
         count: Chunks to choose.
         rng: Source of chance.
+        runs: How often they are runs of 1 to 6 neighbours, from 0 to 1.
 
     Returns:
         (L,) bool with ``count`` true.
     """
     chosen = np.zeros(num_chunks, np.bool_)
-    if rng.random() < 0.5:
+    if rng.random() < 1 - runs:
         chosen[rng.permutation(num_chunks)[:count]] = True
         return chosen
     while (left := count - int(chosen.sum())) > 0:

@@ -125,6 +125,7 @@ class MixtureBatches:
         size: Of a batch.
         seed: Seed of the stage.
         expanded_fraction: Range of ``p`` for ``mixed`` parts, drawn uniformly for each batch.
+        expanded_runs: How often their expanded chunks stand in runs; see ``choose_chunks``.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class MixtureBatches:
         size: BatchSize,
         seed: int,
         expanded_fraction: tuple[float, float] = (0.0, 1.0),
+        expanded_runs: float = 0.0,
     ) -> None:
         self._parts = list(parts)
         weights = np.array([part.weight for part in parts], np.float64)
@@ -141,6 +143,7 @@ class MixtureBatches:
         self._size = size
         self._seed = seed
         self._fraction = expanded_fraction
+        self._runs = expanded_runs
 
     def __call__(self, step: int, progress: float) -> Batch:
         """Return the batch of a step, ``progress`` (0 to 1) of the stage being done."""
@@ -157,7 +160,9 @@ class MixtureBatches:
         rows = self._size.rows(_row_length(first, count))
         windows = [first]
         windows += [source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
-        expanded = np.stack([choose_chunks(first.num_chunks, count, rng) for _ in windows])
+        expanded = np.stack(
+            [choose_chunks(first.num_chunks, count, rng, self._runs) for _ in windows]
+        )
         return stack(
             windows,
             expanded,

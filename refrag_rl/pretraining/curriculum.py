@@ -2,7 +2,8 @@
 
 Source: arXiv 2509.01092, B.3, Table 8. For each number of chunks ``1, 2, 4, ..., L``, the
 numbers of data points over the stages are a geometric sequence that is given by its first term and
-its total; it falls for the short ones and rises for the long ones.
+its total; it falls for the short ones and rises for the long ones. The first terms fall by a factor
+of four from size to size, and are 1 or more.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from scipy.optimize import brentq
 
 from refrag_rl.errors import UserError
 
-SHORTEST_FIRST_SHARE = 1333 / 2000
-LONGEST_FIRST_SHARE = 1 / 8000
-"""First terms over totals of the shortest and the longest row of the paper's Table 8."""
+STAGES = 9
+"""Of the paper's Table 8."""
+FIRST_TERM, FIRST_TERM_FALL = 1333, 4
+"""First term of the shortest row of Table 8, and over that of the row after it."""
 
 
 def geometric_counts(first: float, total: float, stages: int) -> NDArray[np.float64]:
@@ -67,27 +69,25 @@ def data_point_sizes(num_chunks: int, shortest: int = 1) -> list[int]:
 
 
 def curriculum_table(
-    totals: Sequence[float], stages: int, first_shares: Sequence[float] | None = None
+    totals: Sequence[float], stages: int, first_terms: Sequence[float] | None = None
 ) -> NDArray[np.float64]:
     """Return the numbers of data points per size and stage.
 
     Args:
         totals: (sizes,) data points of each size over all stages, shortest first.
         stages: Number of stages.
-        first_shares: (sizes,) share of a size's total in the first stage. Default: those of the
-            paper's shortest and longest row, and a geometric sequence between.
+        first_terms: (sizes,) data points of each size in the first stage. Default: the paper's
+            1333, 333, 83, 20, 5, 1, 1, ...
 
     Returns:
         (sizes, stages) counts, not rounded; each row sums to its total.
     """
-    if first_shares is None:
-        first_shares = np.geomspace(
-            SHORTEST_FIRST_SHARE, LONGEST_FIRST_SHARE, max(len(totals), 2)
-        ).tolist()[: len(totals)]
+    if first_terms is None:
+        first_terms = [max(FIRST_TERM // FIRST_TERM_FALL**place, 1) for place in range(len(totals))]
     return np.stack(
         [
-            geometric_counts(share * total, total, stages)
-            for share, total in zip(first_shares, totals, strict=True)
+            geometric_counts(first, total, stages)
+            for first, total in zip(first_terms, totals, strict=True)
         ]
     )
 
@@ -101,11 +101,12 @@ class Curriculum:
        though the later ones of the table hold many times the tokens of the first. A departure from
        the table, which gives short data points more of the training than the paper does; the
        embedded checkpoints were trained so.
+    3. One stage is no curriculum: the sizes of nine stages in the same mix, but in no order.
 
     Args:
         num_chunks: ``L``, chunks of the longest data point.
         totals: Data points per size; default: as in Table 8, the longer sizes more often.
-        stages: Number of stages; 1 turns the curriculum off (each size's total at once).
+        stages: Number of stages; 1 turns the curriculum off.
         min_chunks: Chunks of the shortest data point.
 
     Attributes:
@@ -134,11 +135,8 @@ class Curriculum:
             ]
         if len(totals) != len(self.sizes):
             raise ValueError(f"{len(totals)} totals for {len(self.sizes)} sizes {self.sizes}")
-        if stages == 1:
-            table = np.array(totals, np.float64)[:, None]
-        else:
-            table = curriculum_table(totals, stages)
-        self._table = table
+        self._has_order = stages > 1
+        self._table = curriculum_table(totals, stages if self._has_order else STAGES)
 
     def shares_of_windows(self, progress: float) -> NDArray[np.float64]:
         """Return each size's share of the batches, (sizes,), where all have as many windows.
@@ -146,6 +144,9 @@ class Curriculum:
         Args:
             progress: Share of the training done, from 0 (inclusive) to 1 (exclusive).
         """
+        if not self._has_order:
+            totals: NDArray[np.float64] = self._table.sum(axis=1)
+            return totals / totals.sum()
         data_points = self._table.sum(axis=0)
         ends = np.cumsum(data_points) / data_points.sum()
         stage = min(int(np.searchsorted(ends, progress, side="right")), len(ends) - 1)
@@ -161,7 +162,9 @@ class Curriculum:
             lengths: (sizes,) decoder positions of a data point of each size; default: in proportion
                 to its chunks.
         """
-        stages = self._table.shape[1]
-        counts = self._table[:, min(int(progress * stages), stages - 1)]
-        tokens = counts * np.array(self.sizes if lengths is None else lengths, np.float64)
-        return tokens / tokens.sum()
+        tokens = self._table * np.array(self.sizes if lengths is None else lengths)[:, None]
+        shares = tokens / tokens.sum(axis=0)
+        if not self._has_order:
+            return shares.mean(axis=1)
+        stages = shares.shape[1]
+        return shares[:, min(int(progress * stages), stages - 1)]

@@ -11,7 +11,7 @@ from typing import Any, cast
 from refrag_rl.corpora import docs, files
 from refrag_rl.corpora.collection import collect, select_split
 from refrag_rl.corpora.contiguous import ContiguousWindows
-from refrag_rl.corpora.documents import Document, Split
+from refrag_rl.corpora.documents import Document, Split, split_of
 from refrag_rl.corpora.recall import RecallWindows
 from refrag_rl.corpora.retrieved import RetrievedWindows
 from refrag_rl.corpora.tokenized import TokenizedCorpus
@@ -30,6 +30,7 @@ from refrag_rl.pretraining.settings import (
     ContinualSection,
     DataSection,
     Expansion,
+    FilesSplit,
     PartSection,
     ReconstructionSection,
     StageSection,
@@ -45,6 +46,10 @@ _KINDS: dict[str, Callable[..., WindowSource]] = {
 def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequence[Document]:
     """Read the training or the validation documents.
 
+    Of ``data.files`` the split ``train`` is trained on, as runs of ``refrag_rl.train`` draw it, and
+    where there are no ``data.validation_files`` its split ``validation`` validates;
+    ``data.files_split=all`` trains on all of it.
+
     Args:
         data: Section of the config.
         split: ``train`` or ``validation``.
@@ -53,20 +58,32 @@ def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequ
     Raises:
         UserError: There are none.
     """
-    key = "data.files" if split == "train" else "data.validation_files"
-    paths = data.files if split == "train" else data.validation_files
+    kept: Split
+    if split == "validation" and (data.validation_files or data.files_split is FilesSplit.all):
+        key, paths, kept = "data.validation_files", data.validation_files, "all"
+    else:
+        key, paths, kept = "data.files", data.files, split
+        if data.files_split is FilesSplit.all:
+            kept = "all"
+    from_files = files.load(list(paths), key=key) if paths else iter(())
     documents = collect(
         chain(
             select_split(docs.load(), split) if data.docs else [],
-            files.load(list(paths), key=key) if paths else [],
+            (each for each in from_files if kept in ("all", split_of(each.id))),
         ),
         in_memory_mb,
     )
-    if not documents:
+    if documents:
+        return documents
+    if paths and kept == "train":
         raise UserError(
-            f"data: there are no {split} documents. Set data.docs=true or give {key}=[...]."
+            f"{key}: none of its documents is of the split train. Give more of them, or train on "
+            "all of them:\ndata.files_split=all"
         )
-    return documents
+    key = "data.files" if split == "train" else "data.validation_files"
+    raise UserError(
+        f"data: there are no {split} documents. Set data.docs=true or give {key}=[...]."
+    )
 
 
 class StageBatches:
@@ -99,6 +116,7 @@ class StageBatches:
             size=batch_size(stage),
             seed=seed,
             expanded_fraction=(low, high),
+            expanded_runs=stage.expanded_runs,
         )
 
     def _part(self, number: int, section: PartSection, stage: StageSection) -> Part:

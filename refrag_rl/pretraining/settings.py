@@ -26,12 +26,20 @@ class Optimizer(Enum):
     muon = "muon"
 
 
+class FilesSplit(Enum):
+    """Which documents of ``data.files`` are trained on."""
+
+    train = "train"
+    all = "all"
+
+
 @dataclass
 class DataSection:
     """Text to train and to validate on."""
 
     docs: bool = MISSING
     files: list[str] = field(default_factory=list)
+    files_split: FilesSplit = FilesSplit.train
     validation_files: list[str] = field(default_factory=list)
 
 
@@ -95,6 +103,7 @@ class StageSection:
     muon_learning_rate: float = within(0)
     final_learning_rate: float = within(0)
     expanded_fraction: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    expanded_runs: float = within(0, 1, default=0.5)
     parts: list[PartSection] = field(default_factory=list)
 
 

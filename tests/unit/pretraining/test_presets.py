@@ -51,6 +51,7 @@ def test_paper_has_the_numbers_of_the_paper() -> None:
     (part,) = config.continual.parts
     assert part.windows == {"context_length": 2048, "prompt_length": 0, "output_length": 2048}
     assert config.continual.expanded_fraction == [0.1, 0.1]
+    assert config.continual.expanded_runs == 0.0
     tokens = config.continual.steps * 256 * (2048 + 2048)
     assert tokens == pytest.approx(4 * 20e9, rel=1e-4)
 
