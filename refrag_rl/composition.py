@@ -34,7 +34,7 @@ from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
-from refrag_rl.modeling.bfloat16 import warn_of_imitated_bfloat16
+from refrag_rl.modeling.bfloat16 import number_format, warn_of_imitated_bfloat16
 from refrag_rl.modeling.checkpoint import LoadedRefrag
 from refrag_rl.modeling.compiling import require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
@@ -68,9 +68,7 @@ def build_refrag(section: DictConfig) -> FrozenRefrag:
     """
     options = _plain(section)
     device = choose_device("refrag.device", options["device"])
-    dtype = options["dtype"]
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = number_format(options["dtype"], device)
     if dtype == "bfloat16":
         warn_of_imitated_bfloat16("refrag.dtype=bfloat16", "refrag.dtype=float32", device)
     if options["compile"]:

@@ -57,11 +57,11 @@ DEFAULT_FEATURES: tuple[str, ...] = CHUNK_FEATURES[:7]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a selector reads of a window. What nobody reads is not computed.
+    """What a selector reads of a window.
 
     Attributes:
-        features: Of ``CHUNK_FEATURES``.
-        chunk_embeddings: Which ones; ``None``: any.
+        features: Of ``CHUNK_FEATURES``; others are not computed.
+        chunk_embeddings: Which ones; ``None``: any, or none. Every observation has some.
 
     Raises:
         UserError: A name is none of those allowed.

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.agents.learning import LearningAgent
+from refrag_rl.agents.learning import LearningAgent, own_options
 from refrag_rl.agents.loading import POLICY_FOLDER, find_policy
 from refrag_rl.agents.selector import Agent, Selector
 from refrag_rl.agents.shipped import find_shipped, is_shipped_name
@@ -261,10 +261,7 @@ def _policy_to_start_from(path: str, refrag: FrozenRefrag) -> Path:
 def _write_policy_options(config: DictConfig, agent: Agent) -> None:
     """Let the config say which policy is trained where a loaded one keeps its own options."""
     if isinstance(agent, LearningAgent) and agent.selector is not None:
-        own = agent.selector.policy.config
-        for name in config.agent.get("policy") or {}:
-            value = getattr(own, str(name))
-            config.agent.policy[name] = list(value) if isinstance(value, tuple) else value
+        config.agent.policy = own_options(agent.selector.policy.config)
 
 
 def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:

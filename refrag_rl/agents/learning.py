@@ -58,6 +58,12 @@ class Training:
         self.done += rewards
 
 
+def own_options(config: PointerConfig) -> dict[str, Any]:
+    """Return all options of a policy that ``agent.policy`` can give, ready for JSON."""
+    given = config.to_mapping()
+    return {name: given[name] for name in given if name not in _OF_THE_ENVIRONMENT}
+
+
 class LearningAgent(ABC):
     """An agent that trains a ``PointerPolicy``.
 
@@ -245,7 +251,7 @@ class LearningAgent(ABC):
                 "chunk_embeddings": problem.inputs.chunk_embeddings or "encoder",
             }
             # Initial weights come from torch's global generator; leave it as it was found.
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(self.seed)
                 policy = PointerPolicy(PointerConfig.from_mapping(options))
             self.selector = PolicySelector(policy.to(self.device), self.name)

@@ -67,7 +67,7 @@ class PolicySelector:
         Raises:
             UserError: It is another.
         """
-        check_embedding_size(self.policy.config.embedding_size, embedding_size, self.name)
+        check_embedding_size(self.policy.config, embedding_size, self.name)
         if None not in (self.refrag, refrag) and self.refrag != refrag:
             raise UserError(
                 f"policy {self.name} was trained on another REFRAG (weights {self.refrag}, "
@@ -138,18 +138,18 @@ class PolicySelector:
     ) -> Tensor:
         """Return what a function of observation and budgets gives, (B, L), piece by piece."""
         given = observation["chunk_embeddings"].shape[-1]
-        check_embedding_size(self.policy.config.embedding_size, given, self.name)
+        check_embedding_size(self.policy.config, given, self.name)
         for name in self.inputs.features:
             feature(observation, name)
         device = next(self.policy.parameters()).device
-        tensors = as_tensors(observation, device)
-        budgets = torch.from_numpy(np.asarray(budget, dtype=np.int64)).to(device)
+        tensors = as_tensors(observation)
+        budgets = torch.from_numpy(np.asarray(budget, dtype=np.int64))
         pieces = []
         with torch.no_grad():
             for start in range(0, len(budgets), rows_at_once):
                 rows = slice(start, start + rows_at_once)
-                piece = {name: tensor[rows] for name, tensor in tensors.items()}
-                pieces.append(function(piece, budgets[rows]).cpu())
+                piece = {name: tensor[rows].to(device) for name, tensor in tensors.items()}
+                pieces.append(function(piece, budgets[rows].to(device)).cpu())
         return torch.cat(pieces)
 
     def save(self, directory: str | Path) -> None:

@@ -16,7 +16,7 @@ from typing import TypedDict
 
 from omegaconf import DictConfig
 
-from refrag_rl.benchmarks.machine import Format, describe_device, number_format, seconds_of
+from refrag_rl.benchmarks.machine import describe_device, seconds_of
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.random_play import VIEWS, Played
 from refrag_rl.benchmarks.report import Column, finish
@@ -25,6 +25,7 @@ from refrag_rl.envs.options import RewardTiming
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.loading import load
+from refrag_rl.modeling.bfloat16 import Format, number_format
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
 
@@ -98,7 +99,7 @@ def run(config: DictConfig) -> None:
         episodes=config.episodes,
         repeats=config.repeats,
         seed=config.seed,
-        dtype=number_format(config.refrag.dtype.value, refrag.reward_model.model.device),
+        dtype=number_format(config.refrag.dtype.value, refrag.reward_model.model.device.type),
     )
     title = (
         f"{config.episodes} episodes on {len(windows)} windows; {rows[0]['device']}, "

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from refrag_rl.benchmarks.generation import Answer, answer
 from refrag_rl.benchmarks.latency_figure import latency_figure
 from refrag_rl.benchmarks.latency_rows import LatencyRow, latency_rows
-from refrag_rl.benchmarks.machine import Format, describe_device, number_format
+from refrag_rl.benchmarks.machine import describe_device
 from refrag_rl.benchmarks.methods import Method, list_methods
 from refrag_rl.benchmarks.prefill import CapturedPrefill, EagerPrefill
 from refrag_rl.benchmarks.reading import Reader
@@ -36,6 +36,7 @@ from refrag_rl.benchmarks.shapes import build_shape
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.bfloat16 import Format, number_format
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from refrag_rl.run_folder import choose_run_folder, describe_circumstances
@@ -74,7 +75,7 @@ def run(config: DictConfig) -> None:
             f"cuda_graphs=true: it needs a GPU and a warm-up of 1 or more to capture in; here are "
             f"device={device.type} and warmup={config.warmup}; give cuda_graphs=false"
         )
-    dtype = number_format(config.dtype.value, device)
+    dtype = number_format(config.dtype.value, device.type)
     silence_kernel_advice()
     shape = OmegaConf.to_container(config.model, resolve=True)
     assert isinstance(shape, dict)

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-Format = Literal["float32", "bfloat16"]
-"""Number format of matrix products."""
+from refrag_rl.modeling.bfloat16 import Format
 
 _SIDES = {"cpu": 2048, "cuda": 8192}
 _PRODUCTS = 4
@@ -25,13 +23,6 @@ _PRODUCTS = 4
 def describe_device(device: torch.device) -> str:
     """Return ``cpu``, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def number_format(dtype: str, device: torch.device) -> Format:
-    """Return ``float32`` or ``bfloat16`` for one of these, or ``auto``: bfloat16 on a GPU."""
-    if dtype == "auto":
-        return "bfloat16" if device.type == "cuda" else "float32"
-    return "bfloat16" if dtype == "bfloat16" else "float32"
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:

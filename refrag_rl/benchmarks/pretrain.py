@@ -27,14 +27,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
-from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
+from refrag_rl.benchmarks.machine import MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish
 from refrag_rl.benchmarks.shapes import build_decoder
 from refrag_rl.benchmarks.training_step import OurStep, PlainStep
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
 from refrag_rl.errors import UserError
-from refrag_rl.modeling.bfloat16 import computes_in_bfloat16
+from refrag_rl.modeling.bfloat16 import Format, computes_in_bfloat16
 from refrag_rl.modeling.compiling import compile_body, require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.run_folder import choose_run_folder

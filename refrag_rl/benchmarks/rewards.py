@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from refrag_rl.allocator import keep_large_blocks, return_large_blocks
 from refrag_rl.benchmarks import plain_rewards
-from refrag_rl.benchmarks.machine import Format, MatrixProduct, count_flops, describe_device
+from refrag_rl.benchmarks.machine import MatrixProduct, count_flops, describe_device
 from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.selections import random_groups
 from refrag_rl.benchmarks.shapes import build_shape
@@ -39,7 +39,7 @@ from refrag_rl.composition import FrozenRefrag
 from refrag_rl.corpora.windows import Window
 from refrag_rl.errors import UserError
 from refrag_rl.loading import load
-from refrag_rl.modeling.bfloat16 import computes_in_bfloat16, warn_of_imitated_bfloat16
+from refrag_rl.modeling.bfloat16 import Format, computes_in_bfloat16, warn_of_imitated_bfloat16
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder

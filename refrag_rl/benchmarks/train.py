@@ -26,13 +26,14 @@ from rich.console import Console
 
 from refrag_rl.agents.selector import Agent
 from refrag_rl.allocator import keep_large_blocks
-from refrag_rl.benchmarks.machine import describe_device, number_format
+from refrag_rl.benchmarks.machine import describe_device
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.timing_monitor import Point, TimingMonitor
 from refrag_rl.commands import check_keys, describe
 from refrag_rl.composition import build_agent
 from refrag_rl.errors import UserError
+from refrag_rl.modeling.bfloat16 import number_format
 from refrag_rl.reward import RewardModel
 from refrag_rl.run_folder import choose_run_folder
 from refrag_rl.training import prepare
@@ -183,7 +184,7 @@ def _measure(name: str, train_config: DictConfig, config: DictConfig) -> TrainRo
         log_perplexity=monitor.curve[-1].log_perplexity if monitor.curve else None,
         decoder_share=inside.decoder / seconds,
         encoder_share=inside.encoder / seconds,
-        dtype=number_format(train_config.refrag.dtype.value, device),
+        dtype=number_format(train_config.refrag.dtype.value, device.type),
         device=describe_device(device),
         curve=monitor.curve,
     )

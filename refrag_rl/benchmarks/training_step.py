@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, RobertaConfig, RobertaModel
 
-from refrag_rl.benchmarks.machine import Format
 from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.bfloat16 import Format
 from refrag_rl.pretraining.batch import Batch
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.pretraining.optimizer import build_optimizers

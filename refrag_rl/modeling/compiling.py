@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -22,9 +24,10 @@ def require_compiler(key: str, device_type: str) -> None:
         device_type: Where the model runs, such as ``"cpu"``.
 
     Raises:
-        UserError: On a CPU: there is no C++ compiler.
+        UserError: There is no C++ compiler; on a GPU: no Triton, or no C compiler.
     """
     if device_type != "cpu":
+        _require_triton(key)
         return
     # Takes a second, which no command is to wait for that does not compile.
     from torch._inductor.cpp_builder import get_cpp_compiler
@@ -37,6 +40,21 @@ def require_compiler(key: str, device_type: str) -> None:
             f"{key}=true: no C++ compiler was found. Install one, such as g++ (or name it in the "
             f"environment variable CXX), or give {key}=false."
         ) from None
+
+
+def _require_triton(key: str) -> None:
+    from torch.utils._triton import has_triton
+
+    if not has_triton():
+        raise UserError(
+            f"{key}=true: Triton was not found, or does not know this GPU. Install a PyTorch that "
+            f"has one, or give {key}=false."
+        )
+    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        raise UserError(
+            f"{key}=true: no C compiler was found. Install one, such as gcc (or name it in the "
+            f"environment variable CC), or give {key}=false."
+        )
 
 
 def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -174,7 +174,8 @@ def _probe(decoder: PreTrainedModel) -> bool:
     ids = torch.arange(8, device=embed.weight.device).view(2, 4) % embed.num_embeddings
     ids[1, :-1] = ids[0, :-1]
     inputs = {"inputs_embeds": embed(ids), "use_cache": False}
-    with _dropout_off(decoder):
+    # The same answer whoever asks, in the type of the weights.
+    with _dropout_off(decoder), torch.autocast(ids.device.type, enabled=False):
         true_logits = decoder(**inputs).logits.float()
         body = decoder.base_model(**inputs)
         hook = output_layer.register_forward_hook(replace_output)

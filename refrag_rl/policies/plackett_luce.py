@@ -57,24 +57,6 @@ def sample(logits: Tensor, budget: Tensor, generator: torch.Generator) -> Tensor
     return _ranked(logits + gumbel, count_picks(logits, budget))
 
 
-def sample_stepwise(logits: Tensor, budget: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw ordered selections pick by pick from the masked softmax, as an episode does.
-
-    The same distribution as ``sample``, drawn the way in which the paper writes it; arguments and
-    result are those of ``sample``.
-    """
-    picks = count_picks(logits, budget)
-    longest = int(picks.max()) if picks.numel() else 0
-    order = torch.full((logits.shape[0], longest), NO_PICK, device=logits.device)
-    remaining = logits.clone()
-    for step in range(longest):
-        rows = (step < picks).nonzero().squeeze(-1)
-        chosen = torch.multinomial(remaining[rows].softmax(-1), 1, generator=generator).squeeze(-1)
-        order[rows, step] = chosen
-        remaining[rows, chosen] = -torch.inf
-    return order
-
-
 def expanded_from(order: Tensor, num_chunks: int) -> Tensor:
     """Return the set of an ordered selection, (B, L) bool."""
     expanded = torch.zeros(order.shape[0], num_chunks + 1, dtype=torch.bool, device=order.device)
@@ -82,27 +64,43 @@ def expanded_from(order: Tensor, num_chunks: int) -> Tensor:
     return expanded[:, :num_chunks]
 
 
+def taken_before(order: Tensor, num_chunks: int) -> Tensor:
+    """Return the chunks that were picked before each step, (B, T, L) bool."""
+    picked = torch.nn.functional.one_hot(order.clamp(min=0), num_chunks)
+    picked = picked * (order != NO_PICK).unsqueeze(-1)
+    return (picked.cumsum(1) - picked).bool()
+
+
+def left(logits: Tensor, taken: Tensor) -> Tensor:
+    """Return logits (..., L) with ``-inf`` at the chunks that are taken, (..., L) bool.
+
+    A row with nothing left keeps its logits: there is nothing to normalise, its step is
+    ``NO_PICK``, and callers leave it out.
+    """
+    exhausted = (taken | ~torch.isfinite(logits)).all(-1, keepdim=True)
+    return logits.masked_fill(taken & ~exhausted, -torch.inf)
+
+
 def step_log_probabilities(logits: Tensor, order: Tensor) -> Tensor:
     """Return the log-probabilities of every chunk at every step of the given selections.
+
+    Args:
+        logits: (B, L), or (B, T, L) where they are computed again at each step.
+        order: (B, T).
 
     Returns:
         (B, T, L); ``-inf`` for padding chunks and for those picked at an earlier step.
     """
-    num_chunks = logits.shape[-1]
-    picked = torch.nn.functional.one_hot(order.clamp(min=0), num_chunks)
-    picked = picked * (order != NO_PICK).unsqueeze(-1)
-    taken_before = (picked.cumsum(1) - picked).bool()
-    # A row whose chunks are all taken has nothing to normalise; give it back its logits. Its step
-    # is NO_PICK, and callers leave it out.
-    exhausted = (taken_before | ~torch.isfinite(logits).unsqueeze(1)).all(-1, keepdim=True)
-    remaining = logits.unsqueeze(1).masked_fill(taken_before & ~exhausted, -torch.inf)
-    return remaining.log_softmax(-1)
+    if logits.ndim == 2:
+        logits = logits.unsqueeze(1)
+    return left(logits, taken_before(order, logits.shape[-1])).log_softmax(-1)
 
 
 def log_prob(logits: Tensor, order: Tensor) -> Tensor:
     """Return the log-probability of each pick given the picks before it, (B, T), 0 at ``NO_PICK``.
 
-    Their sum over the steps is the log-probability of the ordered selection.
+    Their sum over the steps is the log-probability of the ordered selection. ``logits`` are those
+    of ``step_log_probabilities``.
     """
     steps = step_log_probabilities(logits, order)
     chosen = steps.gather(-1, order.clamp(min=0).unsqueeze(-1)).squeeze(-1)
@@ -114,7 +112,8 @@ def entropy(logits: Tensor, order: Tensor) -> Tensor:
 
     By the chain rule the entropy of the ordered selection is the expectation of the sum over the
     steps, so the sum along sampled selections estimates it without bias. Its gradient leaves out
-    how the earlier picks depend on the logits, and is biased by that.
+    how the earlier picks depend on the logits, and is biased by that. ``logits`` are those of
+    ``step_log_probabilities``.
     """
     steps = step_log_probabilities(logits, order)
     # 0 * -inf is undefined, its limit is 0; replaced before the product so that gradients are too.

@@ -136,7 +136,7 @@ class PointerConfig:
         features = self.features
         if features and self.neighbours == "passage" and "passage_start" not in features:
             features = (*features, "passage_start")
-        return Inputs(features, self.chunk_embeddings)
+        return Inputs(features, self.chunk_embeddings if self.reads_embeddings else None)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the named values, ready for JSON; ``from_mapping`` reads them back."""
@@ -212,7 +212,7 @@ class PointerPolicy(nn.Module):
         chunks = sum(parts[1:], start=parts[0])
         if context is not None:
             # Only now, so that no state has a copy of the embeddings. Not by plain indexing, whose
-            # gradient is added up in any order by several threads.
+            # gradient is added up in any order by several threads of a CPU.
             mask, chunks = mask.index_select(0, context), chunks.index_select(0, context)
             prompt = None if prompt is None else prompt.index_select(0, context)
         if self.expanded_type is not None:

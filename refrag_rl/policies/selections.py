@@ -83,27 +83,18 @@ def pick_probabilities(
     copies: int = 1,
 ) -> PickProbabilities:
     """Return log-probability and entropy of the picks of given selections, with gradient."""
-    if not policy.reads_expanded:
+    if policy.reads_expanded:
+        # Every state of every selection goes through the network at once.
+        before = plackett_luce.taken_before(order, observation["chunk_mask"].shape[-1])
+        states = {**observation, "expanded": before.flatten(0, 1)}
+        steps = order.shape[1]
+        window = torch.arange(len(budget), device=order.device).repeat_interleave(copies * steps)
+        logits = policy(states, budget[window], window).view(before.shape)
+    else:
         logits = policy(observation, budget).repeat_interleave(copies, 0)
-        return PickProbabilities(
-            plackett_luce.log_prob(logits, order), plackett_luce.entropy(logits, order)
-        )
-    batch, steps = order.shape
-    num_chunks = observation["chunk_mask"].shape[-1]
-    # Every state of every selection goes through the network at once.
-    picked = torch.nn.functional.one_hot(order.clamp(min=0), num_chunks)
-    picked = picked * (order != NO_PICK).unsqueeze(-1)
-    before = (picked.cumsum(1) - picked).flatten(0, 1)
-    states = {**observation, "expanded": before}
-    window = torch.arange(len(budget), device=order.device).repeat_interleave(copies * steps)
-    logits = policy(states, budget[window], window)
-    log_probabilities = _left(logits, before.bool()).log_softmax(-1).view(batch, steps, num_chunks)
-    chosen = log_probabilities.gather(-1, order.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    # 0 * -inf is undefined, its limit is 0; replaced before the product so that gradients are too.
-    finite = log_probabilities.masked_fill(torch.isneginf(log_probabilities), 0.0)
-    entropy = -(log_probabilities.exp() * finite).sum(-1)
-    made = order != NO_PICK
-    return PickProbabilities(chosen.masked_fill(~made, 0.0), entropy.masked_fill(~made, 0.0))
+    return PickProbabilities(
+        plackett_luce.log_prob(logits, order), plackett_luce.entropy(logits, order)
+    )
 
 
 def _step_by_step(
@@ -123,7 +114,8 @@ def _step_by_step(
     order = torch.full((len(held), longest), NO_PICK, device=held.device)
     expanded = torch.zeros_like(held)
     for step in range(longest):
-        logits = _left(policy({**observation, "expanded": expanded}, budget), expanded)
+        logits = policy({**observation, "expanded": expanded}, budget)
+        logits = plackett_luce.left(logits, expanded)
         if generator is None:
             chosen = logits.argmax(-1)
         else:
@@ -133,16 +125,6 @@ def _step_by_step(
         order[going, step] = chosen[going]
         expanded[going, chosen[going]] = True
     return order
-
-
-def _left(logits: Tensor, expanded: Tensor) -> Tensor:
-    """Return the logits (B, L) of the chunks that are left, ``-inf`` at the others.
-
-    A row with nothing left keeps its logits: there is nothing to normalise, and its pick is
-    ``NO_PICK``.
-    """
-    exhausted = (expanded | ~torch.isfinite(logits)).all(-1, keepdim=True)
-    return logits.masked_fill(expanded & ~exhausted, -torch.inf)
 
 
 def _repeated(observation: TensorObservation, copies: int) -> dict[str, Tensor]:

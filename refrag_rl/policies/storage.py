@@ -150,7 +150,7 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
         config = PointerConfig.from_mapping(description["config"])
     except UserError as error:
         raise UserError(f"{folder / CONFIG_FILE}: {error}") from error
-    check_embedding_size(config.embedding_size, embedding_size, str(folder))
+    check_embedding_size(config, embedding_size, str(folder))
     tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
     policy = _shaped_like(config, len(tensors), folder)
     wanted = {name: tensor.shape for name, tensor in policy.state_dict().items()}
@@ -193,14 +193,14 @@ def _shaped_like(config: PointerConfig, tensors: int, folder: Path) -> PointerPo
         raise UserError(f"{folder / CONFIG_FILE}: no policy has this shape ({reason})") from error
 
 
-def check_embedding_size(trained_for: int, given: int | None, name: str) -> None:
-    """Check that a policy fits the embeddings it is to read.
+def check_embedding_size(config: PointerConfig, given: int | None, name: str) -> None:
+    """Check that a policy fits the embeddings it is to read, if it reads any.
 
     Raises:
         UserError: It was trained for another width.
     """
-    if given is not None and given != trained_for:
+    if config.reads_embeddings and given not in (None, config.embedding_size):
         raise UserError(
-            f"policy {name} was trained for chunk embeddings of width {trained_for}, not {given}; "
-            "use it with the REFRAG it was trained on, or train one for this REFRAG"
+            f"policy {name} was trained for chunk embeddings of width {config.embedding_size}, not "
+            f"{given}; use it with the REFRAG it was trained on, or train one for this REFRAG"
         )

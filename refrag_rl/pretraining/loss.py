@@ -47,8 +47,6 @@ def mixed_loss(
     scored = weights > 0
     states = model.head.states(states_in, scored)
     tokens = layout.token_ids[scored]
-    # After the reading that is trained: autocast keeps the first cast of each weight, and one made
-    # without gradients would cut the gradient.
     teacher = Teacher.of(model, batch, layout.kind[scored]) if batch.distillation else None
     output_layer = model.decoder.get_output_embeddings()
     if model.head.is_plain and is_one_matrix(output_layer):

@@ -12,8 +12,7 @@ from refrag_rl.corpora import docs, files
 from refrag_rl.corpora.collection import collect, select_split
 from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.documents import Document, Split, split_of
-from refrag_rl.corpora.recall import RecallWindows
-from refrag_rl.corpora.retrieved import RetrievedWindows
+from refrag_rl.corpora.mixed import KINDS
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.errors import UserError
@@ -35,12 +34,6 @@ from refrag_rl.pretraining.settings import (
     ReconstructionSection,
     StageSection,
 )
-
-_KINDS: dict[str, Callable[..., WindowSource]] = {
-    "contiguous": ContiguousWindows,
-    "recall": RecallWindows,
-    "retrieved": RetrievedWindows,
-}
 
 
 def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequence[Document]:
@@ -127,13 +120,11 @@ class StageBatches:
                 f"windows of a part of the mixture: {', '.join(sorted(fixed))} cannot be given; "
                 "they follow from the rest of the config"
             )
-        kind = (
-            _KINDS["contiguous"] if section.kind == "reconstruction" else _KINDS.get(section.kind)
-        )
+        kind = KINDS["contiguous"] if section.kind == "reconstruction" else KINDS.get(section.kind)
         if kind is None:
             raise UserError(
                 f"kind={section.kind} in the mixture: choose one of reconstruction, "
-                f"{', '.join(_KINDS)}."
+                f"{', '.join(KINDS)}."
             )
         if section.kind == "reconstruction":
             keys["output_length"] = 1

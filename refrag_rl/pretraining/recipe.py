@@ -84,9 +84,7 @@ class Recipe:
         torch.manual_seed(config.seed)
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
         write_out_attention(self.refrag.model, accelerator.device)
-        if config.compile:
-            for body in (self.refrag.model.encoder, self.refrag.model.decoder.base_model):
-                compile_body(body)
+        self._compile(self.refrag.model)
         with_texts = not self.refrag.chunk_tokenizer.is_shared
         chunk_size, limit = config.model.chunk_size, self.refrag.model.max_decoder_positions
         batches = StageBatches(
@@ -155,6 +153,11 @@ class Recipe:
             if checkpoint.exists()
         }
 
+    def _compile(self, model: RefragForCausalLM) -> None:
+        if self._config.compile:
+            for body in (model.encoder, model.decoder.base_model):
+                compile_body(body)
+
     def _run(
         self,
         name: str,
@@ -175,7 +178,10 @@ class Recipe:
                 f"them. Give {name}.optimizer=adamw."
             )
         # A model that was cut into shards stays so: a copy is cut, and its weights are taken back.
-        model = copy.deepcopy(whole) if in_shards else whole
+        model = whole
+        if in_shards:
+            model = copy.deepcopy(whole)
+            self._compile(model)  # a copy forgets that its original was compiled
         optimizers = build_optimizers(
             [model],
             name=cast(Any, stage.optimizer.value),

@@ -83,14 +83,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["start_from", "agent.warm_start"])
+@pytest.mark.parametrize(
+    ("key", "policy"),
+    [("start_from", ()), ("agent.warm_start", ()), ("start_from", ("agent.policy=null",))],
+)
 def test_a_killed_run_goes_on_without_the_policy_that_it_started_from(
-    command: Command, tiny: tuple[str, ...], tmp_path: Path, key: str
+    command: Command, tiny: tuple[str, ...], tmp_path: Path, key: str, policy: tuple[str, ...]
 ) -> None:
     first = ("agent=regression", "agent.policy.width=16", "agent.policy.heads=2")
     assert command("train", *first, *tiny, *QUICK, "output=first").returncode == 0
     # Its own options, which are not those of the policy, have no effect.
-    arguments = ("agent=grpo", f"{key}={tmp_path / 'first'}", *tiny, *QUICK)
+    arguments = ("agent=grpo", f"{key}={tmp_path / 'first'}", *policy, *tiny, *QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command("train", *arguments, "output=whole").returncode == 0
     assert json.loads((whole / "policy" / "policy.json").read_text())["config"]["width"] == 16

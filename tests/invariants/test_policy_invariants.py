@@ -25,6 +25,7 @@ from refrag_rl.envs.sb3 import SelectiveExpansionVecEnv
 from refrag_rl.policies import plackett_luce, selections
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy, as_tensors
 from tests.planted import planted_problem, share_found
+from tests.stepwise import sample_stepwise
 
 LOGITS = torch.tensor([0.8, -float("inf"), -0.5, 1.5, 0.0])
 VALID = [0, 2, 3, 4]
@@ -61,7 +62,7 @@ def test_policies_and_samples_meet_the_budget_and_spare_the_padding(seed, rows):
     logits = selector.logits(observation, budgets)
     assert (logits.softmax(-1).numpy()[~mask] == 0).all()
     sets = [selector.select(observation, budgets, rng)]
-    for draw in (plackett_luce.sample, plackett_luce.sample_stepwise):
+    for draw in (plackett_luce.sample, sample_stepwise):
         order = draw(logits, torch.from_numpy(budgets), generator(seed))
         sets.append(plackett_luce.expanded_from(order, problem.num_chunks).numpy())
     for expanded in sets:
@@ -103,7 +104,7 @@ def test_one_shot_probabilities_are_the_stepwise_softmax_s():
         assert found.item() == pytest.approx(total, abs=1e-5)
 
 
-@pytest.mark.parametrize("draw", [plackett_luce.sample, plackett_luce.sample_stepwise])
+@pytest.mark.parametrize("draw", [plackett_luce.sample, sample_stepwise])
 def test_samples_follow_the_enumerated_distribution(draw):
     count, budget = 20_000, 2
     orders = list(permutations(VALID, budget))

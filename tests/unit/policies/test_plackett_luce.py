@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from refrag_rl.policies import plackett_luce as pl
+from tests.stepwise import sample_stepwise
 
 INF = float("inf")
 
@@ -19,7 +20,7 @@ def logits() -> torch.Tensor:
     return rows
 
 
-@pytest.mark.parametrize("draw", [pl.sample, pl.sample_stepwise])
+@pytest.mark.parametrize("draw", [pl.sample, sample_stepwise])
 def test_rows_pick_their_budget_or_all_they_have(draw, logits):
     order = draw(logits, torch.tensor([2, 9, 3]), generator())
     assert (order != pl.NO_PICK).sum(-1).tolist() == [2, 4, 1]

@@ -49,5 +49,5 @@ def test_files_without_a_training_document_are_an_error(tmp_path: Path) -> None:
     held_out = next(each for each in IDS if split_of(each) == "test")
     file = tmp_path / "one.jsonl"
     file.write_text(json.dumps({"id": held_out, "text": "words"}))
-    with pytest.raises(UserError, match="data.files_split=all"):
+    with pytest.raises(UserError, match=r"data\.files_split=all"):
         ids(DataSection(docs=False, files=[str(file)]), "train")
