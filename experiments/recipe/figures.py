@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,6 +48,12 @@ class Figures:
     def __getitem__(self, key: Key) -> Row:
         """Return the row."""
         return self._rows[key]
+
+    def of(self, refrag: str) -> Figures:
+        """Return the rows of one checkpoint, which is the first of the fields."""
+        those = copy.copy(self)
+        those._rows = {key: row for key, row in self._rows.items() if key[0] == refrag}
+        return those
 
     def values(self, place: int, among: Iterable[Any] = ()) -> list[Any]:
         """Return the values of a field; those of ``among`` in its order, if it is given."""

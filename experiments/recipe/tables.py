@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the JSON files beside it.
+"""Write the tables of README.md, and of the embedded models' cards, from the JSON files beside it.
 
     python experiments/recipe/tables.py
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from figures import (
 )
 
 HERE = Path(__file__).parent
+CARDS = HERE.parents[1] / "refrag_rl" / "assets"
 EMBEDDED = ("tiny-k8", "tiny-k16", "tiny-k32")
 DOMAINS = ("docs", "books", "math", "wiki")
 TRAINED = ("docs", "books", "math")
@@ -53,11 +55,32 @@ def main() -> None:
         "table-12": lambda: table_12(next_paragraph, context),
         "minilm": lambda: minilm(reconstruction, next_paragraph),
     }
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    write(HERE / "README.md", tables)
+    for refrag in EMBEDDED:
+        own = partial(figures, context.of(refrag), reconstruction.of(refrag))
+        write(CARDS / refrag / "README.md", {"figures": own})
+
+
+def figures(context: Figures, reconstruction: Figures) -> str:
+    """Return all figures of one checkpoint, for its card."""
+    parts = {
+        "Recall": recall(context),
+        "Retrieved passages": retrieved(context),
+        "Contiguous text, q = 0": table_1(context, "contiguous"),
+        "Contiguous text, q = 64": table_1(context, "contiguous, q = 64"),
+        "Random chunks expanded, contiguous text": sweep(context, "contiguous"),
+        "Random chunks expanded, retrieved passages": sweep(context, "retrieved"),
+        "Reconstruction": reconstructed(reconstruction),
+    }
+    return "\n\n".join(f"### {title}\n\n{part}" for title, part in parts.items() if part)
+
+
+def write(path: Path, tables: dict[str, Callable[[], str]]) -> None:
+    """Fill the tables of a page in."""
+    text = path.read_text(encoding="utf-8")
     for name, make in tables.items():
         text = fill(text, name, make() or "Not measured yet.")
-    readme.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def fill(text: str, name: str, content: str) -> str:

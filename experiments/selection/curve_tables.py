@@ -9,8 +9,6 @@ from typing import Any
 
 import tables
 
-WITHOUT_RL = ("imitation", "regression_plain", "regression_one", "regression")
-
 
 def rewards(values: Sequence[float | None]) -> str:
     """Return at how many sets the seeds reached something: their median, and how many did.
@@ -56,12 +54,11 @@ def agents_table(curves: dict[str, Any]) -> str:
 
 
 def recommendation(curves: dict[str, Any]) -> str:
-    """Say which agent ends highest, which is first, and how RL stands beside the others."""
+    """Say which agent ends highest, which is first, and how RL stands beside regression."""
     longer = curves.get("longer", [])
     found = {name: f for name, f in curves.get("agents", {}).items() if name not in longer}
     if not found:
         return ""
-    without_rl = [name for name in WITHOUT_RL if name in found]
     learned = {name: figures["final_gain"] for name, figures in found.items()}
     best = max(learned, key=lambda name: learned[name])
     lines = [f"- Ends highest: `{best}` ({learned[best]:+.4f} nats per token)."]
@@ -72,10 +69,12 @@ def recommendation(curves: dict[str, Any]) -> str:
     }
     fastest = min(first, key=lambda name: first[name]) if first else None
     lines.append(f"- First at the best heuristic, all seeds: {fastest or 'none'}.")
-    with_rl = [name for name in learned if name not in without_rl]
-    if without_rl and with_rl:
-        ahead = max(learned[n] for n in with_rl) - max(learned[n] for n in without_rl)
-        lines.append(f"- Best agent with RL less the best without: {ahead:+.4f} nats per token.")
+    for pair, lead in curves.get("alike", {}).items():
+        with_rl, without = pair.split("=")
+        lines.append(
+            f"- The same network with RL and without, seed by seed: `{with_rl}` less `{without}` "
+            f"{tables.signed(lead)}."
+        )
     lines.append(f"- Recommended at this size: `{curves.get('recommended', best)}`.")
     return "\n".join(lines)
 

@@ -86,30 +86,39 @@ def over_seeds(values: NDArray[np.float64]) -> list[float | None]:
     return [level, float(found.low), float(found.high)]
 
 
-def figures(curves: dict[str, Curve], of_reference: dict[str, float]) -> dict[str, Any]:
+def figures(curves: dict[str, Curve], of_reference: dict[str, Curve]) -> dict[str, Any]:
     """Return what the smoothed curves of an agent's seeds say.
 
     Args:
         curves: By seed.
-        of_reference: The reference agent's final gain by seed: seeds have windows of their own, so
-            agents are compared seed by seed.
+        of_reference: The reference agent's, by seed.
     """
     final = np.array([curve[1][-1] for curve in curves.values()])
     level, *interval = over_seeds(final)
-    shared = [seed for seed in curves if seed in of_reference]
-    lead = np.array([curves[seed][1][-1] - of_reference[seed] for seed in shared])
     in_order = list(curves.values())
     near = [first_reaching(c, near_end(gain_start(c), c[1][-1])) for c in in_order]
     return {
         "seeds": len(curves),
         "final_gain": level,
         "final_gain_interval": None if None in interval else interval,
-        "lead_over_reference": over_seeds(lead) if len(lead) else None,
+        "lead_over_reference": lead_over(curves, of_reference),
         "rewards": float(np.mean([curve[0][-1] for curve in in_order])),
         "reaches_best_heuristic": [first_reaching(curve, 0.0) for curve in in_order],
         "reaches_share_of_own": near,
         "curves": [[curve[0].tolist(), curve[1].tolist()] for curve in in_order],
     }
+
+
+def lead_over(curves: dict[str, Curve], other: dict[str, Curve]) -> list[float | None] | None:
+    """Return how far an agent's final gains are above another's, seed by seed; see ``over_seeds``.
+
+    Args:
+        curves: By seed, smoothed.
+        other: The other agent's; seeds have windows of their own, so only shared ones count.
+    """
+    shared = [seed for seed in curves if seed in other]
+    lead = np.array([curves[seed][1][-1] - other[seed][1][-1] for seed in shared])
+    return over_seeds(lead) if len(lead) else None
 
 
 def compare_efficiency(
@@ -218,13 +227,14 @@ def main() -> None:
     parser.add_argument(
         "--compared", nargs="*", default=[], help="in efficiency, with the recommended agent"
     )
+    parser.add_argument(
+        "--alike", nargs="*", default=[], help="WITH_RL=WITHOUT, of the same network"
+    )
     parser.add_argument("--recommended", help="that ends highest where nothing is said")
     options = parser.parse_args()
     names = [*options.agents, *options.longer]
     read_curves = {name: by_seed(options.trainings, name) for name in names}
-    of_reference = {
-        seed: float(curve[1][-1]) for seed, curve in read_curves.get(options.reference, {}).items()
-    }
+    of_reference = read_curves.get(options.reference, {})
     found = {name: figures(curves, of_reference) for name, curves in read_curves.items() if curves}
     equal = [name for name in options.agents if name in found]
     longer = [name for name in options.longer if name in found]
@@ -244,6 +254,11 @@ def main() -> None:
         "recommended": recommended,
         "reference": options.reference,
         "efficiency": efficiency,
+        "alike": {
+            pair: lead_over(*(read_curves[name] for name in pair.split("=")))
+            for pair in options.alike
+            if all(name in found for name in pair.split("="))
+        },
     }
     text = json.dumps(content, indent=1)
     (options.output / "curves.json").write_text(text + "\n", encoding="utf-8")

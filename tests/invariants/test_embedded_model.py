@@ -1,6 +1,7 @@
 """The embedded checkpoint uses its context: what every comparison of selectors rests on.
 
-Held-out documents of ``docs`` only, which the model never saw at any stage.
+Held-out documents of ``docs`` only; some of their text is copied in others that the model has read
+(docs/concepts.md).
 """
 
 from collections.abc import Callable

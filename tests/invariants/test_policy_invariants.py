@@ -1,14 +1,18 @@
 """Invariants 4, 5 and 7 of policies and learning agents."""
 
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
+import refrag_rl.conf
 from refrag_rl.agents.grpo import Grpo
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.imitation import Imitation
@@ -213,3 +217,17 @@ def test_a_planted_task_is_solved_on_windows_never_seen(name):
     found = share_found(agent, held_out, budget=4)
     assert found > 0.95
     assert found > share_found(HEURISTICS["lexical"](), held_out, budget=4) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "rewards"), [("grpo", 6000), ("ppo", 2500), ("rloo", 6000), ("regression", 2000)]
+)
+def test_it_is_solved_with_the_settings_that_a_run_has(name, rewards):
+    config = OmegaConf.load(Path(refrag_rl.conf.__file__).parent / "agent" / f"{name}.yaml")
+    config = OmegaConf.create(
+        {"seed": 0, "env": {"reward_timing": "terminal"}, "agent": config}
+    ).agent
+    agent = instantiate(config, total_rewards=rewards, device="cpu")
+    held_out = planted_problem(count=150, seed=1)
+    agent.learn(SelectiveExpansionVectorEnv(planted_problem(), num_envs=32), NullMonitor())
+    assert share_found(agent, held_out, budget=4) > 0.95

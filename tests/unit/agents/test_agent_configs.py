@@ -27,7 +27,10 @@ def test_every_heuristic_and_every_learning_agent_has_a_file():
     assert {path.stem for path in FILES} == {*HEURISTICS, *LEARNING}
 
 
-RECIPES = {"ppo": {"warm_start": "regression"}}
+RECIPES = {
+    "ppo": {"warm_start": "regression"},
+    "rloo": {"warm_start": "regression", "credit_per_chunk": True},
+}
 """What a file sets beside an agent's bare algorithm."""
 
 POLICY_RECIPE = {"reads_embeddings": False, "prompt_token": False}

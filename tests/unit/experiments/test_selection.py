@@ -273,9 +273,8 @@ def test_curves_say_when_a_level_is_reached(script):
     assert curves.first_reaching(slow, 0.0) == 3000
     assert curves.first_reaching(slow, 0.3) is None
     assert curves.smooth(np.array([0.0, 3, 3, 3])).tolist() == [0, 1.5, 2, 3]
-    final = {"0": 0.2, "1": 0.2}
     found = {
-        name: curves.figures({"0": curve, "1": curve}, final)
+        name: curves.figures({"0": curve, "1": curve}, {"0": slow, "1": slow})
         for name, curve in (("slow", slow), ("fast", fast))
     }
     assert found["slow"]["final_gain"] == pytest.approx(0.2)
@@ -298,6 +297,11 @@ def test_curves_say_when_a_level_is_reached(script):
     assert "Recommended at this size: `fast`" in recommend({"agents": found, "longer": ["slow"]})
     # With more sets than the others it is shown, but not recommended.
     assert "Recommended at this size: `slow`" in recommend({"agents": found, "longer": ["fast"]})
+    lead = curves.lead_over({"0": fast, "1": slow, "2": fast}, {"0": slow, "1": slow})
+    assert lead[0] == pytest.approx(0.1)  # the mean of 0.2 and 0, seed by seed
+    alike = {"fast=slow": lead}
+    assert "`fast` less `slow` +0.100" in recommend({"agents": found, "alike": alike})
+    assert curves.lead_over({"0": fast}, {"1": slow}) is None
 
 
 def test_the_training_corpus_holds_some_of_each_split_and_cuts_long_documents(script):
