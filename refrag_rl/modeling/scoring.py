@@ -24,7 +24,7 @@ from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.compiling import compiled
 
 _LOGITS_PER_SLICE = 2**24
-"""Logits held at once, in float32: 64 MiB."""
+"""Logits held at once, in float32: 64 MiB. Those of a decoder that is read whole are all held."""
 
 
 class ScoringHead:
