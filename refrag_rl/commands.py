@@ -143,6 +143,8 @@ def _check_options(words: Sequence[str]) -> bool:
     """
 
     def refuse(message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments") and "=" in message:
+            raise UserError(f"{message}\ngive options such as --multirun before key=value")
         raise UserError(f"{message}\n--hydra-help shows the options that begin with a dash")
 
     parser = get_args_parser()
@@ -215,6 +217,14 @@ def suggestion(given: str, choices: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+_ADVICE = {
+    r"Ambiguous value for argument": "several values are several runs: add --multirun, or give one",
+    r"Could not override '[^']*'": "this command has no such group; --help shows those that it has",
+    r"appears more than once in the final defaults list": "it has a value already: leave out the +",
+}
+"""What to do, by what Hydra's message says."""
+
+
 def describe(error: Exception) -> str:
     """Return an error of Hydra or OmegaConf in one or two lines.
 
@@ -238,6 +248,9 @@ def describe(error: Exception) -> str:
         group, given = options[1], options[2]
         names = [name.strip() for name in options[3].strip().splitlines()]
         return f"there is no {group}={given}{suggestion(given, names)}\nchoices: {', '.join(names)}"
+    for pattern, advice in _ADVICE.items():
+        if re.search(pattern, text):
+            return f"{_first_line(text)}\n{advice}"
     missing = _NOT_FOUND.search(text)
     if missing:
         return f"there is no config {missing[1]}"

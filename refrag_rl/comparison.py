@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -23,6 +24,8 @@ from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import Column
 from refrag_rl.reward import RewardModel
+
+logger = logging.getLogger(__name__)
 
 
 def build_heuristics(names: Sequence[str]) -> list[Selector]:
@@ -118,7 +121,13 @@ def build_columns(
             key = "rates" if isinstance(spec, str) else "budgets"
             raise UserError(f"{key} to compare at: {error}") from error
         column = _column(budget, chunk_size, num_chunks)
-        columns.setdefault(column.chunks, column)
+        is_known = columns.setdefault(column.chunks, column) is not column
+        if is_known and isinstance(spec, str):
+            logger.warning(
+                "rate %s expands %d chunks, as one before it does: it has no column of its own",
+                spec.removesuffix("x"),
+                column.chunks,
+            )
     if not columns:
         raise UserError("there is nothing to compare at; give rates=[8,4,2] or budgets=[5]")
     return list(columns.values())

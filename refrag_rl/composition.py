@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,13 +25,14 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from refrag_rl.agents.selector import Selector
-from refrag_rl.commands import describe
+from refrag_rl.bounds import check_ranges
+from refrag_rl.commands import check_keys, describe
 from refrag_rl.corpora.collection import IN_MEMORY_MB, collect, select_split
 from refrag_rl.corpora.documents import SPLITS, Document, Split
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.problem import ExpansionProblem
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
 from refrag_rl.modeling.bfloat16 import number_format, warn_of_imitated_bfloat16
@@ -209,9 +210,17 @@ def build_windows(
     if "with_texts" in _called("windows", options)[1].parameters:
         options = {"with_texts": with_texts or refrag.reads_texts, **options}
     given: dict[str, Any] = {"chunk_size": refrag.chunk_size, "count": first + count, "seed": seed}
-    sources: list[WindowSource] = [
-        _make("windows", options, corpus=part, **given) for part in parts
-    ]
+    sources: list[WindowSource] = []
+    for part in parts:
+        try:
+            sources.append(_make("windows", options, corpus=part, **given))
+        except UserError as error:
+            if len(parts) == 1:
+                raise
+            raise UserError(
+                f"domain {part.domains[0]}: {error}\nEach domain has windows of its own; "
+                "corpus.domain=NAME makes the files of a corpus one domain."
+            ) from error
     if first:
         sources = [LaterWindows(source, first) for source in sources]
     return sources[0] if len(sources) == 1 else JoinedWindows(sources)
@@ -289,13 +298,12 @@ def default_problem(
     Raises:
         UserError: A name or an option is none of those allowed.
     """
-    problem = _composed_problem(
-        (f"corpus={corpus}", f"windows={windows}", *overrides),
-        os.path.abspath(refrag) if os.path.isdir(refrag) else refrag,
-        split,
-        count,
-        seed,
-    )
+    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
+        raise UserError(f"overrides={overrides!r}: give a list, such as ['corpus.path=notes.txt']")
+    if not isinstance(refrag, str | os.PathLike):
+        raise UserError(f"refrag={refrag!r}: give a checkpoint folder or the name of one")
+    for override in overrides:
+        _require_of_an_environment(override)
     asked = {
         name: options.pop(name) for name in ("chunk_embeddings", "features") if name in options
     }
@@ -308,7 +316,36 @@ def default_problem(
             "corpus, count, features, overrides, refrag, reward, reward_baseline, seed, split, "
             "windows"
         )
+    problem = _composed_problem(
+        (f"corpus={corpus}", f"windows={windows}", *overrides),
+        os.path.abspath(refrag) if os.path.isdir(refrag) else refrag,
+        split,
+        count,
+        seed,
+    )
     return problem.variant(**options)
+
+
+_ARGUMENTS = {"corpus.split": "split", "seed": "seed", "count": "count", "refrag.path": "refrag"}
+"""Of ``default_problem``, by the key of the command line that they stand for."""
+_OF_AN_ENVIRONMENT = ("corpus", "windows", "refrag")
+"""Sections of the command line's config that make an environment."""
+
+
+def _require_of_an_environment(override: str) -> None:
+    """Refuse an override that would have no effect.
+
+    Raises:
+        UserError: It is one.
+    """
+    key = override.partition("=")[0].strip().lstrip("+~")
+    if key in _ARGUMENTS:
+        raise UserError(f"overrides: {override} has no effect; give {_ARGUMENTS[key]}=...")
+    if key.partition(".")[0] not in _OF_AN_ENVIRONMENT:
+        raise UserError(
+            f"overrides: {override} has no effect on an environment; give keys of "
+            f"{', '.join(_OF_AN_ENVIRONMENT)}"
+        )
 
 
 @functools.lru_cache(maxsize=2)
@@ -322,11 +359,14 @@ def _composed_problem(
     try:
         with initialize_config_module("refrag_rl.conf", version_base="1.3"):
             config = compose("evaluate", list(overrides))
+            config.refrag.path, config.count, config.seed = path, count, seed
+            check_keys(config)
+            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            check_ranges(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(describe(error)) from error
     finally:
         GlobalHydra.set_state(state)
-    config.refrag.path = path
     refrag = build_refrag(config.refrag)
     documents = load_documents(config.corpus)
     source = build_windows(
@@ -365,10 +405,23 @@ def _called(name: str, options: dict[str, Any]) -> tuple[functools.partial[Any],
     """Return the ``_target_`` of a section with its options, not yet called, and its arguments."""
     if "_target_" not in options:
         raise UserError(f"{name}._target_ is missing; give the dotted name of a class or function")
-    partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
+    target = options["_target_"]
+    try:
+        partial = instantiate({**options, "_partial_": True, "_convert_": "all"})
+    except InstantiationException as error:
+        raise UserError(f"{name}._target_={target}: {_why_not_made(error)}") from error
     try:
         return partial, inspect.signature(partial.func)
     except ValueError as error:
-        raise UserError(
-            f"{name}._target_={options['_target_']} is no class that can be used here"
-        ) from error
+        raise UserError(f"{name}._target_={target} is no class that can be used here") from error
+
+
+def _why_not_made(error: BaseException) -> str:
+    """Return the first cause of an error of Hydra's ``instantiate``, and what to do."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    reason = f"{kind}{first_line(error)}"
+    if isinstance(error, ModuleNotFoundError):
+        reason += "\nrun the command from the folder that holds it, or set PYTHONPATH"
+    return reason

@@ -6,6 +6,7 @@ test.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
@@ -85,8 +86,9 @@ def check_features(names: Any) -> tuple[str, ...]:
     Raises:
         UserError: They are no list, a name is none of ``CHUNK_FEATURES``, or stands twice.
     """
-    if isinstance(names, str):
-        raise UserError(f"features={names!r}: give a list, as in [{names}]")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise UserError(f"features={names!r}: give a list of names, such as [position]")
+    names = tuple(names)
     unknown = [name for name in names if name not in CHUNK_FEATURES]
     if unknown:
         raise UserError(
@@ -94,7 +96,7 @@ def check_features(names: Any) -> tuple[str, ...]:
         )
     if len(set(names)) < len(names):
         raise UserError(f"chunk features {list(names)}: each may stand once")
-    return tuple(names)
+    return names
 
 
 def inputs_of(selector: object) -> Inputs:

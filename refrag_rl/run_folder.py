@@ -98,20 +98,24 @@ def create_run_folder(folder: Path, config: DictConfig, **facts: Any) -> None:
 
 @contextmanager
 def leaving_no_trace_of_a_mistake(
-    folder: Path, begun: Callable[[], bool] = lambda: False
+    folder: Path,
+    begun: Callable[[], bool] = lambda: False,
+    *,
+    errors: tuple[type[BaseException], ...] = (UserError,),
 ) -> Iterator[None]:
     """Remove the folder of a new run that a mistake of its user ends before anything is in it.
 
     Args:
         folder: Of a run that this process has made.
         begun: Whether there is something to keep, such as a checkpoint.
+        errors: What counts as one; with ``KeyboardInterrupt`` where a run cannot be gone on with.
 
     Raises:
-        UserError: As it came.
+        BaseException: As it came.
     """
     try:
         yield
-    except UserError:
+    except errors:
         if not begun():
             shutil.rmtree(folder, ignore_errors=True)
         raise

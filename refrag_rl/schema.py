@@ -294,7 +294,7 @@ class TrainBenchmarkConfig:
     total_rewards: int = within(1)
     eval_every: int = within(0)
     rate: float = MISSING
-    target: float | None = None
+    target: float | None = within(0, default=None)
     seed: int = within(0, LARGEST_SEED)
     output: str | None = None
 

@@ -45,6 +45,7 @@ from refrag_rl.observation import Inputs, inputs_of
 from refrag_rl.page.run_report import RunReport
 from refrag_rl.progress import ProgressReport
 from refrag_rl.run_folder import CONFIG_FILE, choose_run_folder, create_run_folder
+from refrag_rl.run_inputs import inputs_of_run, make_paths_absolute, require_same_inputs
 from refrag_rl.saved_runs import read_config
 from refrag_rl.score_caches import ScoreCaches
 from refrag_rl.stopping import stopping_after_the_step
@@ -201,6 +202,9 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
     split = evaluation_split(config.corpus, learns=learns)
     refrag = build_refrag(config.refrag)
     documents = load_documents(config.corpus)
+    inputs = inputs_of_run(refrag.reward_model.fingerprint, documents)
+    if resumed is not None:
+        require_same_inputs(resumed, inputs)
     comparator = _comparator(config, documents, split, refrag, heuristics, config.evaluation.count)
     learning = None
     if isinstance(agent, Agent):
@@ -209,10 +213,12 @@ def prepare(config: DictConfig, resumed: Path | None = None) -> TrainingRun:
         _write_policy_options(config, agent)
         learning = _learning(config, agent, documents, refrag, heuristics)
     if resumed is None:
+        make_paths_absolute(config)
         create_run_folder(
             folder,
             config,
             command="train",
+            inputs=inputs,
             arguments=[str(each) for each in HydraConfig.get().overrides.task],
         )
     report = RunReport(refrag.tokenizer, config.report.windows)
@@ -269,6 +275,8 @@ def _heuristics(names: Sequence[str], agent: Selector) -> list[Selector]:
     heuristics = build_heuristics(names)
     if agent.name not in HEURISTICS:
         return heuristics
+    if type(agent) is not HEURISTICS[agent.name]:
+        raise UserError(f"agent name {agent.name} is taken by a heuristic; give another")
     return [*(heuristic for heuristic in heuristics if heuristic.name != agent.name), agent]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refrag_rl.agents.arguments import one_of
+from refrag_rl.errors import UserError
 from refrag_rl.observation import Inputs, Observation, feature
 
 Scores = NDArray[np.floating]
@@ -31,8 +32,17 @@ def expand_highest(
         scores: (B, L).
         observation: Says which chunks hold text.
         budget: (B,) chunks.
+
+    Raises:
+        UserError: A score of a chunk that holds text is NaN.
     """
-    falling = np.where(observation["chunk_mask"].astype(bool), -scores, np.inf)
+    held = observation["chunk_mask"].astype(bool)
+    if np.isnan(scores[held]).any():
+        raise UserError(
+            "a selector's scores are NaN: features that are not named in its inputs are; name them "
+            "there (Inputs)"
+        )
+    falling = np.where(held, -scores, np.inf)
     order = np.argsort(falling, axis=-1, kind="stable")
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(order.shape[-1])[None, :], axis=-1)

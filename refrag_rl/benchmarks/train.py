@@ -124,12 +124,20 @@ def run(config: DictConfig) -> None:
     finish(rows, _COLUMNS, folder, config, command="benchmark train", title=title, note=note)
 
 
+_OWN_KEYS = ("agent", "agent.total_rewards", "evaluation.rates", "seed", "output", "resume")
+"""Of ``refrag_rl.train``: what the command itself sets."""
+
+
 def _train_config(name: str, config: DictConfig) -> DictConfig:
     """Return the config that ``refrag_rl.train`` would run with.
 
     Raises:
         UserError: An override or the agent is wrong, or the agent learns nothing.
     """
+    for override in config.overrides:
+        key = str(override).partition("=")[0].lstrip("+~")
+        if key in _OWN_KEYS:
+            raise UserError(f"overrides: {override} is for this command to set; leave it out")
     own = [f"agent={name}", f"evaluation.rates=[{config.rate}]", f"seed={config.seed}"]
     agent = build_agent(_compose([*own, *config.overrides]).agent)
     if not isinstance(agent, Agent):

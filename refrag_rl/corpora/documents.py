@@ -30,7 +30,11 @@ class Document:
 
 
 class DistinctNames:
-    """Tells documents of one name apart: the second of ``a`` becomes ``a#2``."""
+    """Tells documents of one name apart: the second of ``a`` becomes ``a#2``, say.
+
+    The number is one by which it is of the split of ``a``: they may be copies, or parts of one
+    text.
+    """
 
     def __init__(self) -> None:
         self._given: set[str] = set()
@@ -39,7 +43,7 @@ class DistinctNames:
     def of(self, name: str) -> str:
         """Return a name that was not given before, by the order in which they are asked for."""
         apart = name
-        while apart in self._given:
+        while apart in self._given or split_of(apart) != split_of(name):
             self._repeats[name] += 1
             apart = f"{name}#{self._repeats[name] + 1}"
         self._given.add(apart)

@@ -44,7 +44,8 @@ def load(
 
     Yields:
         Documents in the order of the files; empty texts are left out. Where ids repeat, later
-        documents get a number behind theirs: the second of ``a`` becomes ``a#2``.
+        documents get a number behind theirs, as in ``a#2``, by which they stay in one split. Files
+        that are given twice are read once.
 
     Raises:
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
@@ -73,6 +74,7 @@ def _expand(
     if not isinstance(patterns, list | tuple):
         raise UserError(f"{key}={path!r}: give a file, a glob, or a list of them.")
     found = False
+    given: set[str] = set()
     for pattern in patterns:
         found = True
         if not isinstance(pattern, str | os.PathLike):
@@ -85,7 +87,11 @@ def _expand(
         matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
         if not matches:
             raise UserError(f"{key}={text}: there is no such file.")
-        yield from (Path(match) for match in matches if not os.path.isdir(match))
+        for match in matches:
+            true_path = os.path.realpath(match)
+            if not os.path.isdir(match) and true_path not in given:
+                given.add(true_path)
+                yield Path(match)
     if not found:
         raise UserError(f"{key}=[]: the list is empty. Give at least one file.")
 

@@ -99,10 +99,10 @@ class PassageIndex:
             query: (n,) token ids.
             count: Passages asked for; fewer come back where the corpus has fewer.
         """
-        if self._retriever is None:
+        if not len(self):
             return []
         terms = [self._known[token] for token in query.tolist() if token in self._known]
-        if terms:
+        if terms and self._retriever is not None:
             scores = self._retriever.get_scores_from_ids(terms)
         else:
             scores = np.zeros(len(self), np.float32)

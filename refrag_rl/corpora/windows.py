@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from refrag_rl.errors import UserError
+
 PromptPosition = Literal["after", "before"]
 
 
@@ -67,6 +69,33 @@ class Window:
     def context_tokens(self) -> NDArray[np.int64]:
         """Return the tokens of the context in order, padding left out, (s,)."""
         return self.context_ids[self.chunk_mask].reshape(-1)
+
+
+class WindowCheck:
+    """Refuses windows that cannot be scored; one for all windows that are scored together."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, int] = {}
+
+    def __call__(self, window: Window) -> Window:
+        """Return the window.
+
+        Raises:
+            UserError: No chunk of it holds text, or another window has its key.
+        """
+        if not window.chunk_mask.any():
+            raise UserError(
+                f"window {window.key} of domain {window.domain} has no chunk of text in its "
+                "context: give longer\ndocuments of that domain, or more of them"
+            )
+        parts = (window.context_ids, window.prompt_ids, window.output_ids)
+        tokens = hash(tuple(part.tobytes() for part in parts))
+        if self._tokens.setdefault(window.key, tokens) != tokens:
+            raise UserError(
+                f"two windows have the key {window.key}, and scores are kept by key: give each "
+                "window its own\n(documents with ids of their own, if keys are made of them)"
+            )
+        return window
 
 
 class WindowSource(Protocol):

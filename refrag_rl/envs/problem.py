@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.corpora.windows import Window, WindowSource
+from refrag_rl.corpora.windows import Window, WindowCheck, WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec
 from refrag_rl.envs.finite import require_finite
 from refrag_rl.envs.options import BaselineName, RewardName, check_choice
@@ -93,6 +93,7 @@ class ExpansionProblem:
         self.inputs = Inputs() if inputs is None else inputs
         self._baseline_heuristics = _check_heuristics(baseline_heuristics)
         self._window_cache: LruCache[Window] = LruCache(cache_windows)
+        self._checked = WindowCheck()
         self._parts = ObservedParts(reward_model, self._windows, cache_windows)
         # (baseline, window, budget) -> log-perplexity; the budget of "compressed" is 0.
         self._baselines: dict[tuple[str, int, int], np.float32] = {}
@@ -209,9 +210,6 @@ class ExpansionProblem:
         inputs = self.inputs if inputs is None else inputs
         source = self._source(inputs)
         chunk_mask = self.chunk_masks(checked)
-        if not chunk_mask.any(axis=-1).all():
-            empty = checked[int(np.flatnonzero(~chunk_mask.any(axis=-1))[0])]
-            raise ValueError(f"Window {self.window(empty).key} has no chunk that holds text.")
         chunk_embeddings = self._parts.of(f"{source}_chunks", checked)
         prompt_embedding = self._parts.of(f"{source}_prompt", checked)
         features = np.full((*chunk_mask.shape, len(CHUNK_FEATURES)), np.nan, dtype=np.float32)
@@ -398,7 +396,7 @@ class ExpansionProblem:
 
     def _windows(self, indices: list[int]) -> list[Window]:
         return self._window_cache.collect(
-            indices, indices, lambda missing: [self.windows[index] for index in missing]
+            indices, indices, lambda missing: [self._checked(self.windows[i]) for i in missing]
         )
 
     def _source(self, inputs: Inputs) -> EmbeddingSource:

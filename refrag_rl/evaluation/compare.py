@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from refrag_rl.corpora.windows import WindowCheck
+from refrag_rl.errors import UserError
 from refrag_rl.evaluation.interfaces import (
     REFERENCES,
     Bound,
@@ -47,6 +49,7 @@ class Comparator:
         batch_size: Windows scored in one call.
 
     Raises:
+        UserError: A window cannot be scored; see ``WindowCheck``.
         ValueError: There are no windows or no budgets.
     """
 
@@ -63,7 +66,8 @@ class Comparator:
         resamples: int = 5000,
         batch_size: int = 64,
     ) -> None:
-        windows = [problem.windows[index] for index in range(len(problem.windows))]
+        check = WindowCheck()
+        windows = [check(problem.windows[index]) for index in range(len(problem.windows))]
         if not windows or not columns:
             raise ValueError(f"{len(windows)} windows and {len(columns)} budgets to compare")
         self.problem = problem
@@ -224,14 +228,23 @@ class Comparator:
         chunk_mask = self.problem.chunk_masks(indices)
         chunks = column.chunks_of(chunk_mask.sum(axis=1))
         observation = self.problem.observe(indices, chunks, inputs_of(selector))
-        expanded = selector.select(observation, chunks, rng)
+        expanded = np.asarray(selector.select(observation, chunks, rng))
+        if expanded.shape != chunk_mask.shape or expanded.dtype != np.bool_:
+            raise UserError(
+                f"selector {selector.name} returned {expanded.dtype} of shape {expanded.shape}: "
+                f"select() has to return bool of shape {chunk_mask.shape}"
+            )
         picked = (expanded & chunk_mask).sum(axis=1)
-        if (picked != np.minimum(chunks, chunk_mask.sum(axis=1))).any() or (
+        wrong = (picked != np.minimum(chunks, chunk_mask.sum(axis=1))) | (
             expanded & ~chunk_mask
-        ).any():
-            raise ValueError(
-                f"selector {selector.name} picked {picked.tolist()} chunks of text where the "
-                f"budgets are {chunks.tolist()}"
+        ).any(axis=1)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise UserError(
+                f"selector {selector.name} expanded {int(expanded[row].sum())} chunks where the "
+                f"budget is {int(chunks[row])} of {int(chunk_mask[row].sum())} chunks of text: "
+                "select() has to\nexpand as many as the budget, or all where there are fewer, and "
+                "no padding"
             )
         return expanded
 

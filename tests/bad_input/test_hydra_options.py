@@ -93,3 +93,19 @@ def test_the_folder_that_the_user_is_in_is_left(in_process: InProcess, tmp_path:
     given = ("--multirun", "hydra.sweep.dir=.", "agent=random", "train_count=-1")
     check_refused(in_process("train", *given), tmp_path)
     assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("agent=ppo,grpo",), "--multirun"),
+        (("+agent=ppo",), "leave out the +"),
+        (("seed=1", "--multirun", "output=x"), "options such as --multirun before"),
+    ],
+)
+def test_hydra_s_own_words_come_with_advice(
+    in_process: InProcess, tmp_path: Path, words: tuple[str, ...], advice: str
+) -> None:
+    outcome = in_process("train", *words)
+    check_refused(outcome, tmp_path)
+    assert advice in outcome.err

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.running import InProcess
+from tests.cli.running import InProcess, Outcome
 from tests.conftest import ROOT, Command
 
 QUICK = (
@@ -103,6 +104,38 @@ def test_a_killed_run_goes_on_without_the_policy_that_it_started_from(
     assert resumed.returncode == 0, resumed.stderr
     for name in SAME_FILES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_goes_on_with_its_own_corpus_and_model_only(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = dict(each.split("=", 1) for each in tiny)
+    corpus, model = tmp_path / "own.jsonl", tmp_path / "own-model"
+    shutil.copy(given["corpus.path"], corpus)
+    shutil.copytree(given["refrag.path"], model)
+    own = (*tiny, "corpus.path=own.jsonl", "refrag.path=own-model")
+    assert in_process("train", "agent=recency", *own, *QUICK[:3], "output=run").code == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    def resumed() -> Outcome:
+        (tmp_path / "run" / "report.html").unlink(missing_ok=True)
+        return in_process("train", "resume=../run")
+
+    assert resumed().code == 0
+    lines = corpus.read_text().splitlines()
+    corpus.write_text("\n".join(lines[:-1]))
+    outcome = resumed()
+    assert outcome.code == 2 and "begun with other documents" in outcome.err
+    corpus.write_text("\n".join(lines))
+    assert resumed().code == 0
+    weights = load_file(model / "model.safetensors")
+    name = next(name for name in weights if name.startswith("decoder."))
+    weights[name] = weights[name] * 1.5
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    outcome = resumed()
+    assert outcome.code == 2 and "other weights of refrag.path" in outcome.err
 
 
 def test_a_run_that_was_stopped_in_its_comparison_and_one_that_is_finished(

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from refrag_rl.agents.heuristics import HEURISTICS, Successor
+from refrag_rl.agents.heuristics import HEURISTICS, Successor, expand_highest
 from refrag_rl.agents.selector import Agent, Selector
 from refrag_rl.errors import UserError
 from refrag_rl.observation import CHUNK_FEATURES, Observation
@@ -106,6 +106,16 @@ def test_a_larger_budget_only_adds_and_the_same_rng_gives_the_same(name):
     observation = observe(passage_start=STARTS, lexical=[0, 2, 0, 1, 0, 2, 0, 0])
     sets = [set(picked(name, budget, observation)) for budget in range(1, 9)]
     assert all(small < large for small, large in pairwise(sets))
+
+
+def test_scores_of_features_that_were_not_asked_for_are_refused():
+    observation = observe([1, 1, 1, 0, 0, 0, 0, 0])
+    budget = np.array([1])
+    scores = np.full((1, 8), np.nan)
+    with pytest.raises(UserError, match="NaN"):
+        expand_highest(scores, observation, budget)
+    scores[:, :3] = [0, 2, 1]  # those of padding may be anything
+    assert expand_highest(scores, observation, budget)[0].tolist() == [False, True] + [False] * 6
 
 
 def test_random_takes_every_set_equally_often():

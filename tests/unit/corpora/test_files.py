@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from refrag_rl.corpora import files
+from refrag_rl.corpora.documents import split_of
 from refrag_rl.errors import UserError
 
 ROWS = [{"id": "a", "domain": "x", "text": "one"}, {"id": "b", "domain": "y", "text": "two é"}]
@@ -64,7 +65,18 @@ def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:
 def test_documents_of_the_same_id_are_told_apart(tmp_path: Path) -> None:
     rows = [{"id": "a", "text": text} for text in ("one", "two", "three")]
     documents = list(files.load(write_jsonl(tmp_path / "r.jsonl", rows)))
-    assert [(d.id, d.text) for d in documents] == [("a", "one"), ("a#2", "two"), ("a#3", "three")]
+    names, texts = zip(*((d.id, d.text) for d in documents), strict=True)
+    assert texts == ("one", "two", "three") and len(set(names)) == 3
+    assert names[0] == "a" and all(name.startswith("a#") for name in names[1:])
+    assert {split_of(name) for name in names} == {split_of("a")}
+
+
+def test_a_file_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "one.txt")
+    paths = [tmp_path / "one.txt", tmp_path / "." / "one.txt", str(tmp_path / "*.txt")]
+    assert [document.text for document in files.load(paths)] == ["one", "two"]
 
 
 BAD = {

@@ -1,4 +1,4 @@
-"""The retriever's library, beside a JAX that it would start."""
+"""The retriever: what it finds without words to look for, and its library beside a JAX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from refrag_rl.corpora.documents import Document
+from refrag_rl.corpora.retrieval import PassageIndex
+from refrag_rl.corpora.tokenized import TokenizedCorpus
 
 PROGRAM = """
 import refrag_rl.corpora.retrieval as retrieval
@@ -29,3 +37,16 @@ def test_jax_is_not_started_and_can_be_imported_afterwards(tmp_path: Path) -> No
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == "jax was imported\n"
+
+
+@pytest.mark.parametrize("text", ["alpha ", "w1 w2 w3 "])
+def test_where_every_token_is_a_stop_word_the_first_passages_are_found(
+    tokenizer: PreTrainedTokenizerFast, text: str
+) -> None:
+    documents = [Document(f"d{number}", "own", text * 60) for number in range(3)]
+    index = PassageIndex(TokenizedCorpus(documents, tokenizer), passage_length=16)
+    found = index.search(np.array([1, 2, 3]), 2)
+    assert [(span.document.id, span.start, score) for span, score in found] == [
+        ("d0", 0, 0.0),
+        ("d0", 16, 0.0),
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -186,8 +187,16 @@ def test_domains_have_rows_of_their_own_and_one_together(problem: ExpansionProbl
 
 
 def test_a_selector_that_breaks_its_budget_is_named(problem: ExpansionProblem) -> None:
-    with pytest.raises(ValueError, match=r"selector greedy picked .* budgets"):
+    with pytest.raises(UserError, match=r"selector greedy expanded 0 chunks where the budget is"):
         comparator(problem, []).compare([Fixed("greedy", [])])
+
+
+@pytest.mark.parametrize("given", [None, np.zeros(8, np.bool_), np.zeros((1, 8), np.int64)])
+def test_a_selector_that_returns_no_sets_is_named(problem: ExpansionProblem, given: Any) -> None:
+    selector = Fixed("greedy", [])
+    selector.select = lambda *_: given  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"selector greedy returned .* bool of shape"):
+        comparator(problem, []).compare([selector])
 
 
 def test_two_selectors_of_one_name_are_refused(problem: ExpansionProblem) -> None:
