@@ -51,7 +51,7 @@ choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by
 candidates=${CANDIDATES:-replay gains members}   # one is chosen by `validate`: that of the lowest log-perplexity
 pairs=${PAIRS:-members=gains gains=replay passages=replay long=replay} # compared with each other, over all cells
 after=${AFTER:-rloo_replay=replay rloo_gains=gains rloo_long=replay} # the same, run by run: one goes on from the other
-chosen=${CHOSEN:-gains}                  # which it was; Table 13 and the table of copies have it
+chosen=${CHOSEN:-members}                # which it was; Table 13 and the table of copies have it
 alike=${ALIKE:-rloo=regression_plain grpo_passage=regression_one grpo_members=regression} # of the same network
 recommended=${RECOMMENDED:-regression}   # RL.md says why
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
