@@ -138,7 +138,8 @@ def card(
         f"- agent: `{stored.agent}`, {stored.training.get('training_rewards')} sets scored",
         f"- reads: {embeddings}; {reads}; "
         f"prompt embedding: {config.prompt_token}; budget: {config.budget_token}",
-        f"- logits: {config.logits}; features of neighbouring chunks: {config.neighbours}",
+        f"- logits: {config.logits}; features of neighbouring chunks: {config.neighbours}; "
+        f"networks: {config.members}",
         f"- seed {metadata.get('seed')}, commit {metadata.get('commit')}",
         "- trained on text of `docs` (docstrings of the dependencies, under their licences),",
         "  `books` (public domain) and `math` (the Stacks project, GFDL), as",
