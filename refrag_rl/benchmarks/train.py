@@ -16,12 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from rich.console import Console
 
 from refrag_rl.agents.selector import Agent
@@ -30,7 +26,7 @@ from refrag_rl.benchmarks.machine import describe_device
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.timing_monitor import Point, TimingMonitor
-from refrag_rl.commands import check_keys, describe
+from refrag_rl.commands import compose_apart, overridden_key
 from refrag_rl.composition import build_agent
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.bfloat16 import number_format
@@ -135,8 +131,7 @@ def _train_config(name: str, config: DictConfig) -> DictConfig:
         UserError: An override or the agent is wrong, or the agent learns nothing.
     """
     for override in config.overrides:
-        key = str(override).partition("=")[0].lstrip("+~")
-        if key in _OWN_KEYS:
+        if overridden_key(str(override)) in _OWN_KEYS:
             raise UserError(f"overrides: {override} is for this command to set; leave it out")
     own = [f"agent={name}", f"evaluation.rates=[{config.rate}]", f"seed={config.seed}"]
     agent = build_agent(_compose([*own, *config.overrides]).agent)
@@ -152,19 +147,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         if source.provider == "command-line"
     ]
     searchpath = f"hydra.searchpath=[{','.join(folders)}]"
-    # This is inside a Hydra application, whose state is left as it is.
-    state = GlobalHydra.get_state()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_module("refrag_rl.conf", version_base="1.3"):
-            config = compose("train", [*overrides, *([searchpath] if folders else [])])
-            check_keys(config)
-            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(describe(error)) from error
-    finally:
-        GlobalHydra.set_state(state)
-    return config
+    return compose_apart("train", [*overrides, *([searchpath] if folders else [])])
 
 
 def _measure(name: str, train_config: DictConfig, config: DictConfig) -> TrainRow:

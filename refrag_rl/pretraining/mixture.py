@@ -51,13 +51,12 @@ def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequ
     Raises:
         UserError: There are none.
     """
-    kept: Split
-    if split == "validation" and (data.validation_files or data.files_split is FilesSplit.all):
+    reads_all = data.files_split is FilesSplit.all
+    key, paths, kept = "data.files", data.files, split
+    if split == "validation" and (data.validation_files or reads_all):
         key, paths, kept = "data.validation_files", data.validation_files, "all"
-    else:
-        key, paths, kept = "data.files", data.files, split
-        if data.files_split is FilesSplit.all:
-            kept = "all"
+    elif reads_all:
+        kept = "all"
     from_files = files.load(list(paths), key=key) if paths else iter(())
     documents = collect(
         chain(
@@ -73,9 +72,9 @@ def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequ
             f"{key}: none of its documents is of the split train. Give more of them, or train on "
             "all of them:\ndata.files_split=all"
         )
-    key = "data.files" if split == "train" else "data.validation_files"
+    given = "files" if split == "train" else "validation_files"
     raise UserError(
-        f"data: there are no {split} documents. Set data.docs=true or give {key}=[...]."
+        f"data: there are no {split} documents. Set data.docs=true or give data.{given}=[...]."
     )
 
 
