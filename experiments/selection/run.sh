@@ -41,7 +41,7 @@ swap_rounds=${SWAP_ROUNDS:-0}            # of the oracle; each is about as expen
 domains=${DOMAINS:-docs books math wiki}
 kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
-agents=${AGENTS:-grpo_paper grpo_passage grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression_one regression}
+agents=${AGENTS:-grpo_paper grpo_passage grpo_members grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression_one regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
 passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains and members
@@ -52,7 +52,7 @@ candidates=${CANDIDATES:-replay gains members}   # one is chosen by `validate`: 
 pairs=${PAIRS:-members=gains gains=replay passages=replay long=replay} # compared with each other, over all cells
 after=${AFTER:-rloo_replay=replay rloo_gains=gains rloo_long=replay} # the same, run by run: one goes on from the other
 chosen=${CHOSEN:-members}                # which it was; Table 13 and the table of copies have it
-alike=${ALIKE:-rloo=regression_plain grpo_passage=regression_one} # of the same network
+alike=${ALIKE:-rloo=regression_plain grpo_passage=regression_one grpo_members=regression} # of the same network
 recommended=${RECOMMENDED:-regression}   # RL.md says why
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
 input_seeds=${INPUT_SEEDS:-0 1}
@@ -76,6 +76,7 @@ declare -A settings=( # SEED: that of the training
   [grpo_paper_long]="agent=grpo agent.total_rewards=$grpo_long_rewards
     evaluation.eval_every=$grpo_long_every"
   [grpo_passage]="agent=grpo $passage" # what regression has
+  [grpo_members]="agent=grpo $passage agent.policy.members=5" # and as many networks
   [grpo]="agent=grpo agent.normalize_spread=false agent.clip_range_upper=0.28 agent.credit_per_chunk=true"
   [rloo]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression"
   [rloo_passage]="agent=rloo agent.credit_per_chunk=true agent.warm_start=regression $passage"
