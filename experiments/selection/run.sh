@@ -312,7 +312,7 @@ results() { # from what there is: JSON, figures, the tables of README.md and RL.
     --pairs $pairs --after $after
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long \
-    --compared grpo_passage rloo_passage regression_plain regression_one --recommended "$recommended" \
+    --compared grpo_passage grpo_members rloo_passage regression_plain regression_one --recommended "$recommended" \
     --alike $alike
   "$python" $here/figure3.py "$output"
   "$python" $here/pages.py "$output"
