@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.cli.running import InProcess, Outcome
-from tests.conftest import ROOT, Command
+from tests.conftest import ROOT
 
 QUICK = (
     "evaluation.rates=[2]",
@@ -27,7 +28,7 @@ QUICK = (
     "train_count=60",
     "env.num_envs=8",
     "budget=[2,4]",
-    "agent.total_rewards=1200",
+    "agent.total_rewards=640",
     "save_every=256",
 )
 SAME_FILES = ("policy/policy.safetensors", "policy/policy.json", "comparison.json")
@@ -36,7 +37,11 @@ SAME_FILES = ("policy/policy.safetensors", "policy/policy.json", "comparison.jso
 def kill_after_its_first_checkpoint(folder: Path, *arguments: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "refrag_rl.train", *arguments, f"output={folder}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),  # as the others, for equal sums
+        },
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
@@ -68,15 +73,19 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     ],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    command: Command, tiny: tuple[str, ...], tmp_path: Path, agent: str, options: tuple[str, ...]
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    agent: str,
+    options: tuple[str, ...],
 ) -> None:
     arguments = (f"agent={agent}", *options, *tiny, *QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert command("train", *arguments, "output=whole").returncode == 0
+    assert in_process("train", *arguments, "output=whole").code == 0
     kill_after_its_first_checkpoint(killed, *arguments)
     assert not (killed / "policy").exists()
-    resumed = command("train", "resume=killed")
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = in_process("train", "resume=killed")
+    assert resumed.code == 0, resumed.err
     for name in SAME_FILES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert curves(killed) == curves(whole)
@@ -89,19 +98,19 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     [("start_from", ()), ("agent.warm_start", ()), ("start_from", ("agent.policy=null",))],
 )
 def test_a_killed_run_goes_on_without_the_policy_that_it_started_from(
-    command: Command, tiny: tuple[str, ...], tmp_path: Path, key: str, policy: tuple[str, ...]
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, key: str, policy: tuple[str, ...]
 ) -> None:
     first = ("agent=regression", "agent.policy.width=16", "agent.policy.heads=2")
-    assert command("train", *first, *tiny, *QUICK, "output=first").returncode == 0
+    assert in_process("train", *first, *tiny, *QUICK, "output=first").code == 0
     # Its own options, which are not those of the policy, have no effect.
     arguments = ("agent=grpo", f"{key}={tmp_path / 'first'}", *policy, *tiny, *QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert command("train", *arguments, "output=whole").returncode == 0
+    assert in_process("train", *arguments, "output=whole").code == 0
     assert json.loads((whole / "policy" / "policy.json").read_text())["config"]["width"] == 16
     kill_after_its_first_checkpoint(killed, *arguments)
     shutil.rmtree(tmp_path / "first")
-    resumed = command("train", "resume=killed")
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = in_process("train", "resume=killed")
+    assert resumed.code == 0, resumed.err
     for name in SAME_FILES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -59,7 +59,7 @@ def test_more_random_chunks_are_better_on_recall() -> None:
     problem = held_out("recall", 64)
     indices = np.arange(len(problem))
     rng = np.random.default_rng(0)
-    order = np.argsort(rng.random((8, len(indices), problem.num_chunks)), axis=-1)
+    order = np.argsort(rng.random((4, len(indices), problem.num_chunks)), axis=-1)
     rank = np.argsort(order, axis=-1)
     means = [
         np.mean([problem.log_perplexity(indices, draw < count).mean() for draw in rank])
