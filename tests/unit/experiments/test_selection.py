@@ -20,6 +20,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.modeling.fingerprint import fingerprint
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
+from refrag_rl.policies.storage import load_policy
 from refrag_rl.pretraining.tokenizer import train_tokenizer
 from refrag_rl.reward import RewardModel
 from tests.unit.corpora.conftest import make_documents
@@ -364,6 +365,23 @@ def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
         build_selectors(["policy:default"], RewardModel(wider.model, wider.chunk_tokenizer))
     with pytest.raises(UserError, match="trained on a model of weights"):
         ship(run, "default", str(wider_checkpoint), assets=assets)
+
+
+def test_trainings_of_one_model_become_one_policy(script, tmp_path):
+    write = script("together").write
+    runs = [tmp_path / name for name in ("first", "second", "other-model")]
+    for run, members, weights in zip(runs, (1, 2, 1), ("here", "here", "elsewhere"), strict=True):
+        policy = PointerPolicy(PointerConfig(8, width=8, members=members))
+        PolicySelector(policy, "regression", refrag=weights).save(run / "policy")
+    write(tmp_path / "together", runs[:2])
+    stored = load_policy(tmp_path / "together")
+    assert stored.policy.config.members == 3
+    assert (stored.agent, stored.refrag) == ("regression", "here")
+    with pytest.raises(UserError, match="different models"):
+        write(tmp_path / "mixed", runs)
+    with pytest.raises(UserError, match="nowhere: no finished training"):
+        write(tmp_path / "none", [runs[0], Path("nowhere")])
+    assert not (tmp_path / "mixed").exists() and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
