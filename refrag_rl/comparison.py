@@ -16,8 +16,8 @@ from refrag_rl.agents.oracle import Oracle
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Selector
 from refrag_rl.agents.shipped import find_shipped, is_shipped_name
-from refrag_rl.commands import suggestion
 from refrag_rl.composition import FrozenRefrag, build_problem
+from refrag_rl.configs import suggestion
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec, compression_rate
 from refrag_rl.errors import UserError

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from refrag_rl.agents.selector import Selector
-from refrag_rl.commands import compose_apart, overridden_key
+from refrag_rl.configs import compose_apart, overridden_key
 from refrag_rl.corpora.collection import IN_MEMORY_MB, collect, select_split
 from refrag_rl.corpora.documents import SPLITS, Document, Split
 from refrag_rl.corpora.tokenized import TokenizedCorpus

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from refrag_rl import conf
 from refrag_rl.bounds import check_ranges
-from refrag_rl.commands import describe
+from refrag_rl.configs import describe
 from refrag_rl.errors import UserError, first_line
 from refrag_rl.evaluation.report import LAST_FILE, ROWS_FILE
 from refrag_rl.evaluation.stored_rows import checked_rows

@@ -26,8 +26,8 @@ from refrag_rl.benchmarks.machine import describe_device
 from refrag_rl.benchmarks.model_clock import ModelClock
 from refrag_rl.benchmarks.report import Column, finish, write_rows
 from refrag_rl.benchmarks.timing_monitor import Point, TimingMonitor
-from refrag_rl.commands import compose_apart, overridden_key
 from refrag_rl.composition import build_agent
+from refrag_rl.configs import compose_apart, overridden_key
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.bfloat16 import number_format
 from refrag_rl.reward import RewardModel

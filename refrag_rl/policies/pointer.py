@@ -176,6 +176,11 @@ class PointerPolicy(nn.Module):
         self.others = nn.ModuleList(PointerPolicy(alone) for _ in range(config.members - 1))
 
     @property
+    def networks(self) -> tuple[PointerPolicy, ...]:
+        """The members: this network, which holds the others, and those."""
+        return (self, *self.others)
+
+    @property
     def reads_expanded(self) -> bool:
         """Whether the logits depend on what is expanded so far."""
         return self.config.logits == "each_pick"
@@ -253,7 +258,7 @@ class PointerPolicy(nn.Module):
         logits = torch.stack(
             [
                 member.output(member.encode(observation, budget, context)).squeeze(-1)
-                for member in (self, *self.others)
+                for member in self.networks
             ]
         )
         _require_finite("logit", logits, mask)
@@ -286,7 +291,7 @@ class PointerPolicy(nn.Module):
             of_context = budget.new_zeros(len(shared.rows))
             of_context[shared.context] = budget
         found: list[tuple[Tensor, Tensor]] = []
-        for member in (self, *self.others):
+        for member in self.networks:
             if self.reads_expanded:
                 hidden = member.encode(contexts, budget, shared.context)
             else:

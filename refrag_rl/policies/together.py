@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from refrag_rl.errors import UserError
 from refrag_rl.policies.pointer import PointerPolicy
 
@@ -31,11 +33,16 @@ def together(policies: Sequence[PointerPolicy]) -> PointerPolicy:
         raise UserError(
             f"policy {name}={given[name]!r} and {name}={first[name]!r}: give policies of one shape"
         )
-    networks = [network for policy in policies for network in (policy, *policy.others)]
+    networks = [network for policy in policies for network in policy.networks]
     combined = PointerPolicy(replace(configs[0], members=len(networks)))
-    for own, network in zip((combined, *combined.others), networks, strict=True):
-        weights = network.state_dict()
+    weights: dict[str, Tensor] = {}
+    for index, network in enumerate(networks):
+        prefix = f"others.{index - 1}." if index else ""
         # The first network of a policy is the policy itself, and holds the others.
-        alone = {name: weights[name] for name in own.state_dict() if not name.startswith("others.")}
-        own.load_state_dict(alone, strict=False)
+        weights |= {
+            prefix + name: tensor
+            for name, tensor in network.state_dict().items()
+            if not name.startswith("others.")
+        }
+    combined.load_state_dict(weights)
     return combined
