@@ -2,9 +2,11 @@
 
 The logits of a whole batch over the vocabulary are the largest tensor of a small model's training
 step. Here a slice of positions is projected, its loss and its gradient are taken at once, and the
-logits are gone before the next slice: float32 logits of the batch never exist. On the CPU of the
-development machine this is faster than ``torch.nn.functional.linear_cross_entropy`` with its
-chunked options, which is the reason for having it (``python -m refrag_rl.benchmark pretrain``).
+logits are gone before the next slice: float32 logits of the batch never exist. On a CPU the softmax
+of a slice goes a few rows at a time, which stay in the cache from its first pass to its last. On
+the CPU of the development machine this is faster than
+``torch.nn.functional.linear_cross_entropy`` with its chunked options, which is the reason for
+having it (``python -m refrag_rl.benchmark pretrain``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from torch import Tensor
 from refrag_rl.pretraining.distillation import Teacher
 
 _POSITIONS = 512
+"""Positions of a matrix product."""
+_CACHED_LOGITS = 2**18
+"""Logits of a softmax on a CPU, in float32: 1 MiB."""
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
@@ -40,36 +45,21 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         low_states, low_weight = states.to(dtype), weight.to(dtype)
         state_gradient = torch.empty_like(low_states) if needed[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
-        buffer = torch.empty(
-            (min(_POSITIONS, len(tokens)), len(weight)), dtype=torch.float32, device=states.device
-        )
+        on_cpu = states.device.type == "cpu"
+        block = max(1, _CACHED_LOGITS // len(weight)) if on_cpu else _POSITIONS
         loss = torch.zeros((), dtype=torch.float32, device=states.device)
         for start in range(0, len(tokens), _POSITIONS):
             rows = slice(start, start + _POSITIONS)
-            target = tokens[rows, None]
-            logits = buffer[: len(target)]
-            logits.copy_(low_states[rows] @ low_weight.T)
-            logits.sub_(logits.amax(1, keepdim=True))
-            chosen = logits.gather(1, target)
-            own = scale[rows, None]
+            logits = low_states[rows] @ low_weight.T
+            parts = [logits, tokens[rows, None], scale[rows, None]]
             if teacher is not None and share is not None:
-                followed = (teacher[rows].to(dtype) @ low_weight.T).float().softmax(1)
-                followed.mul_(share[rows, None])
-                own = own * (1 - share[rows, None])
-                chosen = chosen * (1 - share[rows, None]) + (followed * logits).sum(1, keepdim=True)
-            total = logits.exp_().sum(1, keepdim=True)
-            loss += ((total.log() - chosen) * scale[rows, None]).sum()
-            if not any(needed):
-                continue
-            logits.mul_(scale[rows, None] / total)
-            logits.scatter_add_(1, target, -own)
-            if teacher is not None:
-                logits.sub_(followed.mul_(scale[rows, None]))
-            gradient = logits.to(dtype)
+                parts += [teacher[rows].to(dtype) @ low_weight.T, share[rows, None]]
+            for blocks in zip(*(part.split(block) for part in parts), strict=True):
+                loss += _replace_by_gradient(*blocks)
             if state_gradient is not None:
-                state_gradient[rows] = gradient @ low_weight
+                state_gradient[rows] = logits @ low_weight
             if weight_gradient is not None:
-                weight_gradient += gradient.T @ low_states[rows]
+                weight_gradient += logits.T @ low_states[rows]
         ctx.save_for_backward(state_gradient, weight_gradient)
         ctx.types = states.dtype, weight.dtype
         return loss
@@ -82,6 +72,39 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             for own, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
         ]
         return (*kept, *(None,) * 5)
+
+
+def _replace_by_gradient(
+    logits: Tensor,
+    tokens: Tensor,
+    scale: Tensor,
+    teacher_logits: Tensor | None = None,
+    share: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of some positions, (), and write its gradient over their logits.
+
+    Args:
+        logits: (n, V), of any type.
+        tokens: (n, 1).
+        scale: (n, 1), weights of the positions in the loss.
+        teacher_logits: (n, V), or none.
+        share: (n, 1), of the teacher's predictions in the targets.
+    """
+    relative = logits.float()  # the logits themselves where they are float32
+    relative.sub_(relative.amax(1, keepdim=True))
+    chosen, own = relative.gather(1, tokens), scale
+    followed: Tensor | None = None
+    if teacher_logits is not None and share is not None:
+        followed = teacher_logits.float().softmax(1).mul_(share)
+        own = scale * (1 - share)
+        chosen = chosen * (1 - share) + (followed * relative).sum(1, keepdim=True)
+    total = relative.exp_().sum(1, keepdim=True)
+    loss = ((total.log() - chosen) * scale).sum()
+    relative.mul_(scale / total).scatter_add_(1, tokens, -own)
+    if followed is not None:
+        relative.sub_(followed.mul_(scale))
+    logits.copy_(relative)
+    return loss
 
 
 def sliced_cross_entropy(

@@ -5,12 +5,17 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from refrag_rl.pretraining import fused_loss
 from refrag_rl.pretraining.fused_loss import sliced_cross_entropy
 
 
 @pytest.mark.parametrize("positions", [1, 511, 512, 1300])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_value_and_gradients_are_those_of_cross_entropy(positions: int, weighted: bool) -> None:
+@pytest.mark.parametrize("cached_logits", [50, 900, 2**18])
+def test_value_and_gradients_are_those_of_cross_entropy(
+    positions: int, weighted: bool, cached_logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_loss, "_CACHED_LOGITS", cached_logits)
     generator = torch.Generator().manual_seed(positions)
     states = torch.randn(positions, 12, generator=generator, requires_grad=True)
     weight = torch.randn(70, 12, generator=generator, requires_grad=True)
