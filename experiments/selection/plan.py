@@ -13,8 +13,6 @@ SIZES = (
     "grpo-long-rewards",
     "grpo-long-every",
     "grpo-long-seeds",
-    "long-rewards",
-    "passages-rewards",
     "gains-rewards",
     "replay-rewards",
     "rloo-rewards",
@@ -27,7 +25,9 @@ SIZES = (
     "validation-count",
     "agents",
     "seeds",
-    "long-seeds",
+    "compared-seeds",
+    "together-seeds",
+    "together-size",
     "cells",
     "inputs",
     "input-seeds",
@@ -36,8 +36,8 @@ SIZES = (
 BUDGETS = {8: 2, 4: 6, 2: 15}
 """Chunks expanded of 32 at effective compression rates."""
 HEURISTICS, DOMAINS_VALIDATED, DOMAINS_TRAINED_ON = 9, 2, 3
-COMPARED = 7
-"""Policies in every cell, of as many seeds each: those that ``run.sh`` names in ``evaluated``."""
+COMPARED = 4
+"""Agents in every cell: those that ``run.sh`` names in ``evaluated``, but for ``together``."""
 ORACLE_SEARCHES = 2.5
 """Greedy searches a window: on all tokens and on each half, which share their first sets."""
 
@@ -65,22 +65,15 @@ def plan(sizes: argparse.Namespace) -> dict[str, float]:
     variants = sizes.inputs + 1  # and the studied agent as it is
     runs = variants * sizes.input_seeds
     budget_runs = len(BUDGETS) * sizes.input_seeds
+    compared = COMPARED * sizes.compared_seeds + sizes.together_seeds
+    parts = max(sizes.compared_seeds, sizes.together_seeds * sizes.together_size)
     return {
         "train": sizes.agents * sizes.seeds * a_training + sizes.grpo_long_seeds * a_long_grpo,
-        "train_compared": sizes.long_seeds
-        * (
-            sizes.long_rewards
-            + sizes.passages_rewards
-            + 2 * sizes.gains_rewards  # of one network and of five
-            + sizes.replay_rewards
-            + 2 * sizes.rloo_rewards  # after replay, and after gains
-        ),
-        "validate": DOMAINS_TRAINED_ON
-        * sizes.choosing_count
-        * len(BUDGETS)
-        * COMPARED
-        * sizes.long_seeds,
-        "evaluate": sizes.cells * (HEURISTICS + COMPARED * sizes.long_seeds) * a_selector,
+        "train_compared": parts * sizes.gains_rewards
+        + sizes.compared_seeds
+        * (sizes.gains_rewards + sizes.replay_rewards + sizes.rloo_rewards),  # members first
+        "validate": DOMAINS_TRAINED_ON * sizes.choosing_count * len(BUDGETS) * compared,
+        "evaluate": sizes.cells * (HEURISTICS + compared) * a_selector,
         "oracle": sizes.cells
         * sizes.oracle_count
         * oracle_sets(sizes.oracle_rates, sizes.swap_rounds),

@@ -16,9 +16,7 @@ r"""The statistics of all cells: from the scores of single windows to ``results.
    resampled (``--pairs``, and inputs and budgets); where each run of one went on from that of the
    other with its seed, run by run (``--after``).
 6. How often a run of the chosen agent is better than one of another, over all cells.
-7. What is said over all cells of agents that were measured on different numbers of windows is of
-   the first ones of each cell, which all of them have.
-8. Documents are resampled, or windows in cells of few documents: ``resampled`` says which.
+7. Documents are resampled, or windows in cells of few documents: ``resampled`` says which.
 """
 
 from __future__ import annotations
@@ -80,7 +78,6 @@ def measure(cell: Cell, agents: list[str]) -> dict[str, Any]:
         "policies": {
             name: _policy(cell, scores) for name, scores in cell.policies.items() if name in agents
         },
-        "shared": _on_shared_windows(cell, agents),
     }
     if cell.bounds:
         documents = [cell.documents[place] for place in cell.searched]
@@ -123,18 +120,6 @@ def _policy(cell: Cell, scores: Scores) -> dict[str, Any]:
             gap = cell.bounds["random"] - cell.bounds[bound]
             figures[key] = ends(interquartile_ratio(gained, gap, documents, resamples=RESAMPLES))
     return figures
-
-
-def _on_shared_windows(cell: Cell, agents: list[str]) -> dict[str, Any]:
-    """Return how far everything is from the best heuristic on the windows that all agents have."""
-    policies = {name: scores for name, scores in cell.policies.items() if name in agents}
-    count = min((scores.shape[1] for scores in policies.values()), default=len(cell.windows))
-    best = cell.heuristics[cell.best][:count]
-    away = {name: float((scores[:count] - best).mean()) for name, scores in cell.heuristics.items()}
-    for name, scores in policies.items():
-        difference = scores[:, :count] - best
-        away[name] = interquartile_mean(difference, cell.documents[:count], resamples=1).mean
-    return {"count": count, "to_best_heuristic": away}
 
 
 def adjust(rows: list[dict[str, Any]]) -> None:

@@ -3,8 +3,7 @@
 #
 #   DATA=FOLDER experiments/selection/run.sh STEP...      all: every step, in order
 #
-# Steps: plan corpus train train_compared validate evaluate oracle inputs budgets table13 results;
-# `more` is not one of all.
+# Steps: plan corpus train train_compared validate evaluate oracle inputs budgets table13 results.
 # `plan` prints the cost of the others and starts nothing. DATA: see README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,9 +24,10 @@ rewards=${REWARDS:-4000}                 # sets scored in each training
 grpo_long_rewards=${GRPO_LONG_REWARDS:-12000} # sets scored in each of grpo_paper_long
 grpo_long_seeds=${GRPO_LONG_SEEDS:-0 1 2 3 4} # of it
 grpo_long_every=${GRPO_LONG_EVERY:-500}  # rewards between two points of its curves
-long_seeds=${LONG_SEEDS:-0 1 2 3 4}      # of the long training
-long_rewards=${LONG_REWARDS:-16000}      # sets scored in it
-long_warm_rewards=${LONG_WARM_REWARDS:-6000} # of which by the regression that it starts with
+compared_seeds=${COMPARED_SEEDS:-0 1 2 3 4} # of the agents that are compared in every cell
+together_of=${TOGETHER_OF:-gains}        # whose networks `together` has
+together_size=${TOGETHER_SIZE:-5}        # runs of it in each: together-0 of its seeds 0 to 4, and so on
+together_seeds=${TOGETHER_SEEDS:-0 1}
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
 validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
 eval_every=${EVAL_EVERY:-250}            # rewards between two points of the curves
@@ -43,15 +43,14 @@ kinds=${KINDS:-contiguous contiguous-q64 strong weak recall}
 rates=${RATES:-8,4,2}
 agents=${AGENTS:-grpo_paper grpo_passage grpo_members grpo rloo rloo_passage reinforce ppo ppo_warm ppo_per_step imitation regression_plain regression_one regression}
 replay_rewards=${REPLAY_REWARDS:-6000}   # sets scored in each training of replay
-passages_rewards=${PASSAGES_REWARDS:-10000} # and of passages
 gains_rewards=${GAINS_REWARDS:-24000}    # and of gains and members
-rloo_rewards=${RLOO_REWARDS:-10000}      # and of rloo_replay and rloo_gains, after those of replay or gains
-evaluated=${EVALUATED:-members replay gains rloo_gains passages rloo_replay long} # compared in every cell: these, or agents
+rloo_rewards=${RLOO_REWARDS:-10000}      # and of rloo_gains, after those of gains
+evaluated=${EVALUATED:-together members gains replay rloo_gains} # compared in every cell: these, or agents
 choosing_count=${CHOOSING_COUNT:-250}    # validation windows of each domain, by which one of them is chosen
-candidates=${CANDIDATES:-replay gains members}   # one is chosen by `validate`: that of the lowest log-perplexity
-pairs=${PAIRS:-members=gains gains=replay passages=replay long=replay} # compared with each other, over all cells
-after=${AFTER:-rloo_replay=replay rloo_gains=gains rloo_long=replay} # the same, run by run: one goes on from the other
-chosen=${CHOSEN:-members}                # which it was; Table 13 and the table of copies have it
+candidates=${CANDIDATES:-replay gains members together} # one is chosen by `validate`: that of the lowest log-perplexity
+pairs=${PAIRS:-together=members together=gains members=gains gains=replay} # compared with each other, over all cells
+after=${AFTER:-rloo_gains=gains} # the same, run by run: one goes on from the other
+chosen=${CHOSEN:-together}               # which it was; Table 13 and the table of copies have it
 alike=${ALIKE:-rloo=regression_plain grpo_passage=regression_one grpo_members=regression} # of the same network
 recommended=${RECOMMENDED:-regression}   # RL.md says why
 studied=${STUDIED:-rloo_warm}            # agent of the ablation of inputs and of budgets
@@ -60,7 +59,7 @@ input_count=${INPUT_COUNT:-100}          # windows of each cell
 input_cells=${INPUT_CELLS:-docs/strong docs/recall docs/contiguous}
 sets_per_second=${SETS_PER_SECOND:-45}   # for `plan` only; measure: refrag_rl.benchmark rewards
 
-# The policy of long and of the ablations; that of conf/agent reads no chunk embeddings.
+# The policy of the ablations; that of conf/agent reads no chunk embeddings.
 reads="agent.policy.reads_embeddings=true agent.policy.prompt_token=true"
 warm="agent.warm_start=regression agent.warm_start_rewards=${WARM_REWARDS:-2000}" # of its rewards
 # Agents that score one or two sets a window would spend most of their time on new windows.
@@ -90,19 +89,11 @@ declare -A settings=( # SEED: that of the training
   [regression_one]="$one"
   [regression]="agent=regression"
   [rloo_warm]="$rloo_warm" # the studied one
-  # With more rewards and seeds; not compared while they learn.
-  [long]="$rloo_warm agent.total_rewards=$long_rewards
-    agent.warm_start_rewards=$long_warm_rewards evaluation.eval_every=0"
+  # With more rewards; not compared while they learn.
   [replay]="$replay $convolution agent.total_rewards=$replay_rewards"
-  [passages]="$replay $passage agent.total_rewards=$passages_rewards"
   [gains]="$replay $passage agent.total_rewards=$gains_rewards train_count=4000"
   [members]="agent=regression evaluation.eval_every=0 agent.total_rewards=$gains_rewards
     train_count=4000" # gains with five networks and averaged weights
-  # Far more sets, from replay as well: for a GPU.
-  [rloo_long]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
-    agent.total_rewards=40000 agent.group_size=16 agent.windows_per_update=32 train_count=10000"
-  [rloo_replay]="$rloo agent.warm_start=$runs/train/replay-SEED evaluation.eval_every=0
-    agent.total_rewards=$rloo_rewards"
   [rloo_gains]="$rloo $passage agent.warm_start=$runs/train/gains-SEED evaluation.eval_every=0
     agent.total_rewards=$rloo_rewards train_count=4000"
 )
@@ -143,7 +134,25 @@ train() {
 
 train_compared() { # those that are compared in every cell
   local name
-  for name in $evaluated; do train_each "$name" "$(seeds_of "$name")"; done
+  for name in $evaluated; do
+    if [ "$name" = together ]; then
+      join
+    else
+      train_each "$name" "$(seeds_of "$name")"
+    fi
+  done
+}
+
+join() { # runs of `together_of` into the policies of `together`
+  local seed part parts list
+  for seed in $together_seeds; do
+    parts=$(seq $((seed * together_size)) $(((seed + 1) * together_size - 1)))
+    train_each "$together_of" "$parts"
+    list=()
+    for part in $parts; do list+=("$runs/train/$together_of-$part"); done
+    test -s "$runs/train/together-$seed/policy.json" ||
+      "$python" $here/together.py "$runs/train/together-$seed" "${list[@]}"
+  done
 }
 
 train_one() { # name, seed, further arguments
@@ -202,18 +211,9 @@ score() { # folder, file of scores that is kept, further arguments
 }
 
 validate() { # by which of those compared one is chosen: windows of all kinds, none of the cells
-  validate_each "$evaluated"
-}
-
-more() { # far more RL after replay, for a GPU: on validation windows only
-  train_each rloo_long "$long_seeds"
-  validate_each rloo_long
-}
-
-validate_each() { # names
   local name
   corpus
-  for name in $1; do
+  for name in $evaluated; do
     score "$runs/validation/$name" "$output/validation/$name.parquet" windows=mixed corpus=files \
       "corpus.path=$runs/train.jsonl.gz" corpus.split=validation "count=$choosing_count" \
       "selectors=$(folders "$name" "$(seeds_of "$name")")"
@@ -222,7 +222,8 @@ validate_each() { # names
 
 seeds_of() { # name of a training
   case $1 in
-    long | replay | passages | gains | members | rloo_gains | rloo_replay | rloo_long) echo "$long_seeds" ;;
+    together) echo "$together_seeds" ;;
+    members | gains | replay | rloo_gains) echo "$compared_seeds" ;;
     *) echo "$seeds" ;;
   esac
 }
@@ -300,7 +301,7 @@ budgets() { # the studied agent at one budget each, against the same trained ove
 
 table13() {
   local policies=() seed
-  for seed in $long_seeds; do policies+=("$runs/train/$chosen-$seed"); done
+  for seed in $(seeds_of "$chosen"); do policies+=("$runs/train/$chosen-$seed"); done
   test -s "$output/table13.json" || "$python" $here/table13.py --data "$data" --count "$table13_count" \
     --refrag "$refrag" --refrag-k8 "$refrag_k8" --domains $domains \
     --output "$output/table13.json" "${policies[@]}"
@@ -308,7 +309,7 @@ table13() {
 
 results() { # from what there is: JSON, figures, the tables of README.md and RL.md
   "$python" $here/results.py "$output/scores" "$output/validation" "$output/results.json" \
-    --agents $evaluated rloo_long --candidates $candidates --studied "$studied" \
+    --agents $evaluated --candidates $candidates --studied "$studied" \
     --pairs $pairs --after $after
   "$python" $here/copies.py "$output/scores" "$output/copies.json" --agent "$chosen"
   "$python" $here/curves.py "$runs/train" "$output" --agents $agents --longer grpo_paper_long \
@@ -324,10 +325,10 @@ plan() {
     --swap-rounds "$swap_rounds" --eval-every "$eval_every" \
     --validation-count "$validation_count" --agents $(wc -w <<<"$agents") \
     --seeds $(wc -w <<<"$seeds") --grpo-long-rewards "$grpo_long_rewards" \
-    --grpo-long-every "$grpo_long_every" --grpo-long-seeds $(wc -w <<<"$grpo_long_seeds") --long-rewards "$long_rewards" \
-    --passages-rewards "$passages_rewards" --gains-rewards "$gains_rewards" --replay-rewards "$replay_rewards" \
-    --rloo-rewards "$rloo_rewards" --choosing-count "$choosing_count" \
-    --long-seeds $(wc -w <<<"$long_seeds") \
+    --grpo-long-every "$grpo_long_every" --grpo-long-seeds $(wc -w <<<"$grpo_long_seeds") \
+    --gains-rewards "$gains_rewards" --replay-rewards "$replay_rewards" --rloo-rewards "$rloo_rewards" \
+    --choosing-count "$choosing_count" --compared-seeds $(wc -w <<<"$compared_seeds") \
+    --together-seeds $(wc -w <<<"$together_seeds") --together-size "$together_size" \
     --cells $(($(wc -w <<<"$domains") * $(wc -w <<<"$kinds"))) \
     --inputs $(wc -w <<<"$input_names") --input-seeds $(wc -w <<<"$input_seeds") \
     --input-cells $(wc -w <<<"$input_cells")

@@ -1,6 +1,6 @@
-"""Make a run's policy one of the package, with its card.
+"""Make the policy of a run, or of several together, one of the package, with its card.
 
-    python experiments/selection/ship.py RUN --name default [--refrag tiny-k16]
+    python experiments/selection/ship.py RUN... --name default [--refrag tiny-k16]
         [--results experiments/selection/results.json --agent NAME] [--data DATA]
 
 Writes ``refrag_rl/assets/policies/MODEL/NAME/``: the policy and ``README.md``. The policy must have
@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refrag_rl.agents.loading import find_policy
+from together import joined
+
 from refrag_rl.agents.shipped import FOLDER
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.modeling.fingerprint import fingerprint
-from refrag_rl.policies.storage import StoredPolicy, load_policy, save_policy
+from refrag_rl.policies.storage import StoredPolicy, save_policy
 from refrag_rl.run_folder import METADATA_FILE
 
 
 def ship(
-    run: Path,
+    runs: Sequence[Path],
     name: str,
     refrag: str,
     *,
@@ -37,38 +41,36 @@ def ship(
     """Write the policy and its card; return their folder.
 
     Args:
-        run: Folder of a training.
+        runs: Folders of trainings; of several, the policy has the networks of all.
         name: What ``policy:NAME`` will say.
-        refrag: Checkpoint folder or embedded name of the model it was trained on.
+        refrag: Checkpoint folder or embedded name of the model they were trained on.
         results: ``results.json``; ``None``: the card has no figures.
         agent: Whose figures.
-        data: Folder that the training read, shown as ``DATA``.
+        data: Folder that the trainings read, shown as ``DATA``.
         assets: Where to.
 
     Raises:
-        UserError: The run has no policy, or it was trained on another model.
+        UserError: A run has no policy, or it was trained on another model.
     """
-    source = find_policy(run)
-    if source is None or not (run / METADATA_FILE).exists():
-        raise UserError(f"{run}: no finished training; give the run's folder")
-    stored = load_policy(source)
+    if missing := [run for run in runs if not (run / METADATA_FILE).exists()]:
+        raise UserError(f"{missing[0]}: no finished training; give the run's folder")
+    stored = joined(runs)
     weights = fingerprint(load_refrag(refrag).model)
     if stored.refrag != weights:
         raise UserError(
-            f"{run}: trained on a model of weights {stored.refrag}, {refrag} has {weights}"
+            f"{runs[0]}: trained on a model of weights {stored.refrag}, {refrag} has {weights}"
         )
-    metadata = json.loads((run / METADATA_FILE).read_text(encoding="utf-8"))
     model = Path(refrag).name if Path(refrag).name != "model" else Path(refrag).parent.name
     figures = figures_of(results, agent)
     folder = assets / model / name
-    training = {
-        **stored.training,
-        "refrag_name": model,
-        "commit": metadata.get("commit"),
-        "command": command_of(metadata, data),
-    }
-    save_policy(StoredPolicy(stored.policy, stored.agent, training, stored.refrag), folder)
-    text = card(name, model, stored, runs_of(run), figures, data)
+    trainings = [
+        {**training, "commit": metadata.get("commit"), "command": command_of(metadata, data)}
+        for run, training in zip(runs, stored.training["together"], strict=True)
+        for metadata in runs_of(run)[-1:]
+    ]
+    stored = replace(stored, training={"refrag_name": model, "trainings": trainings})
+    save_policy(stored, folder)
+    text = card(name, model, stored, [runs_of(run) for run in runs], figures, data)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder
 
@@ -115,18 +117,29 @@ def figures_of(results: Path | None, agent: str | None) -> list[list[str]]:
     return rows
 
 
+def listed(values: Iterable[Any]) -> str:
+    """Return different values, with commas."""
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
 def card(
     name: str,
     model: str,
     stored: StoredPolicy,
-    runs: list[dict[str, Any]],
+    runs: list[list[dict[str, Any]]],
     figures: list[list[str]],
     data: str | None,
 ) -> str:
-    """Return the card's Markdown; ``runs`` are the metadata of its trainings, as ``runs_of``."""
+    """Return the card's Markdown; ``runs`` are the metadata of each training, as ``runs_of``."""
     config = stored.policy.config
-    commands = [command_of(each, data) for each in runs]
-    metadata = runs[-1]
+    commands = [command_of(each, data) for run in runs for each in run]
+    of_each = ""
+    if len(runs) > 1:
+        of_each = f" in each of {len(runs)} trainings"
+        commands = [re.sub(r"\bseed=\d+", "seed=SEED", command) for command in commands]
+    seeds = listed(run[-1].get("seed") for run in runs)
+    commits = listed(run[-1].get("commit") for run in runs)
+    sets = listed(each.get("training_rewards") for each in stored.training["trainings"])
     reads = ", ".join(config.features) or "no features"
     of = f"chunk embeddings of the {config.chunk_embeddings}"
     embeddings = of if config.reads_embeddings else "no chunk embeddings"
@@ -135,18 +148,18 @@ def card(
         "",
         f"Selects chunks for `{model}` (weights `{stored.refrag}`); refused with other weights.",
         "",
-        f"- agent: `{stored.agent}`, {stored.training.get('training_rewards')} sets scored",
+        f"- agent: `{stored.agent}`, {sets} sets scored{of_each}",
         f"- reads: {embeddings}; {reads}; "
         f"prompt embedding: {config.prompt_token}; budget: {config.budget_token}",
         f"- logits: {config.logits}; features of neighbouring chunks: {config.neighbours}; "
         f"networks: {config.members}",
-        f"- seed {metadata.get('seed')}, commit {metadata.get('commit')}",
+        f"- seed {seeds}, commit {commits}",
         "- trained on text of `docs` (docstrings of the dependencies, under their licences),",
         "  `books` (public domain) and `math` (the Stacks project, GFDL), as",
         "  `experiments/selection/corpus.py` chooses it",
         "",
         "```",
-        *commands,
+        *dict.fromkeys(commands),
         "```",
         "",
     ]
@@ -164,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--name", default="default")
     parser.add_argument("--refrag", default="tiny-k16")
     parser.add_argument("--results", type=Path)
@@ -172,7 +185,7 @@ def main() -> None:
     parser.add_argument("--data")
     options = parser.parse_args()
     folder = ship(
-        options.run,
+        options.runs,
         options.name,
         options.refrag,
         results=options.results,

@@ -150,38 +150,24 @@ def copies_table(rows: list[dict[str, Any]]) -> str:
 
 
 def overall_table(results: dict[str, Any]) -> str:
-    """Return how far each selector is from the best heuristic of a cell, over all cells.
-
-    Of the windows that all agents have, and of all that each has.
-    """
+    """Return how far each selector is from the best heuristic of a cell, over all cells."""
+    cells = results.get("cells", [])
     distances: dict[str, list[float]] = {}
-    of_all: dict[str, list[float]] = {}
-    counts = set()
-    for cell in results.get("cells", []):
+    for cell in cells:
         best = cell["best_heuristic"]
-        level = cell["heuristics"][best][0]
-        counts.add(cell["shared"]["count"])
-        for name, mean in cell["shared"]["to_best_heuristic"].items():
-            distances.setdefault(name, []).append(mean)
-            policy = cell["policies"].get(name)
-            of_all.setdefault(name, []).append(
-                policy["to_heuristics"][best]["difference"][0]
-                if policy
-                else cell["heuristics"][name][0] - level
-            )
-    cells = len(results.get("cells", []))
-    everywhere = {name: found for name, found in distances.items() if len(found) == cells}
-    ordered = sorted(everywhere.items(), key=lambda item: sum(item[1]) / len(item[1]))
-    if not ordered:
-        return ""
-
-    def spread(found: list[float]) -> list[str]:
-        return [f"{sum(found) / len(found):+.3f}", f"{min(found):+.3f}", f"{max(found):+.3f}"]
-
-    rows = [[name, *spread(found), *spread(of_all[name])] for name, found in ordered]
-    windows = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
-    head = ["selector", f"mean over cells, {windows} windows each", "best cell", "worst cell"]
-    return table([*head, "mean, all windows it has", "best cell", "worst cell"], rows)
+        for name, level in cell["heuristics"].items():
+            distances.setdefault(name, []).append(level[0] - cell["heuristics"][best][0])
+        for name, figures in cell["policies"].items():
+            difference = figures["to_heuristics"][best]["difference"]
+            distances.setdefault(name, []).append(difference[0])
+    rows = [
+        (name, sum(found) / len(found), min(found), max(found))
+        for name, found in distances.items()
+        if len(found) == len(cells)
+    ]
+    rows.sort(key=lambda row: row[1])
+    head = ["selector", "mean over cells", "best cell", "worst cell"]
+    return table(head, [[name, *(f"{value:+.3f}" for value in of_name)] for name, *of_name in rows])
 
 
 def pairs_table(results: dict[str, Any]) -> str:

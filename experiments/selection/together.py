@@ -17,8 +17,8 @@ from refrag_rl.policies.storage import StoredPolicy, load_policy, save_policy
 from refrag_rl.policies.together import together
 
 
-def write(output: Path, runs: Sequence[Path]) -> None:
-    """Write the policy.
+def joined(runs: Sequence[Path]) -> StoredPolicy:
+    """Return the runs' policies as one.
 
     Raises:
         UserError: A run has no policy, their policies have different shapes, or they were trained
@@ -32,9 +32,7 @@ def write(output: Path, runs: Sequence[Path]) -> None:
         raise UserError("the runs were trained on different models; give runs of one")
     policy = together([each.policy for each in stored])
     trainings = [dict(each.training) for each in stored]
-    save_policy(
-        StoredPolicy(policy, stored[0].agent, {"together": trainings}, stored[0].refrag), output
-    )
+    return StoredPolicy(policy, stored[0].agent, {"together": trainings}, stored[0].refrag)
 
 
 def main() -> None:
@@ -45,7 +43,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("runs", nargs="+", type=Path)
     given = parser.parse_args()
-    write(given.output, given.runs)
+    save_policy(joined(given.runs), given.output)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -176,29 +177,24 @@ def test_an_agent_that_goes_on_from_another_is_compared_run_by_run(script, cells
         results.paired([fewer], [("after", "before")], by_run=True)
 
 
-def test_over_all_cells_agents_are_compared_on_the_windows_that_all_have(script, cells):
+def test_over_all_cells_selectors_are_compared_with_the_best_heuristic(script, cells):
     for kind in ("strong", "contiguous"):
         path = cells / "docs" / kind
         grpo = pd.read_parquet(path / "grpo.parquet")
-        place = grpo.groupby("selector").cumcount()
-        # Better on the later windows, which the other agent does not have.
-        long = grpo.assign(log_perplexity=grpo.log_perplexity - (place >= 30))
-        long.to_parquet(path / "long.parquet")
-        grpo[place < 30].to_parquet(path / "grpo.parquet")
+        ahead = grpo.assign(log_perplexity=grpo.log_perplexity - 0.5)
+        ahead.to_parquet(path / "ahead.parquet")
+    (cells / "docs" / "strong" / "grpo.parquet").rename(cells / "docs" / "strong" / "once.parquet")
+    agents = ["grpo", "ahead", "once"]
     results = script("results")
     found = script("scores").read_cells(cells)
-    rows = [results.measure(cell, ["grpo", "long"]) for cell in found]
-    for row in rows:
-        assert row["shared"]["count"] == 30
-        away = row["shared"]["to_best_heuristic"]
-        assert away["long"] == pytest.approx(away["grpo"])
-    table = script("tables").overall_table({"cells": rows})
-    assert "30 windows each" in table
-    level = results.improvements(found, "grpo", ["grpo", "long", "absent"])
-    assert list(level) == ["best heuristic", "long"]
-    assert level["long"][0] == pytest.approx(0.5)
-    # Better in the cell with room, a little worse in the other.
-    assert level["best heuristic"][0] == pytest.approx((1 + 1 / 6) / 2, abs=0.2)
+    rows = [results.measure(cell, agents) for cell in found]
+    lines = script("tables").overall_table({"cells": rows}).splitlines()[2:]
+    # Level in one cell and 0.2 below the best heuristic in the other, and 0.5 more.
+    assert lines[0] == "| ahead | -0.599 | -0.699 | -0.499 |"
+    assert [line.split()[1] for line in lines] == ["ahead", "successor", "random"]
+    level = results.improvements(found, "ahead", [*agents, "absent"])
+    assert list(level) == ["best heuristic"]
+    assert level["best heuristic"][0] == 1
 
 
 def test_seeds_that_never_arrive_count_as_the_latest(script):
@@ -350,12 +346,25 @@ def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
     arguments.append(f"agent.warm_start={start}")
     metadata = {"seed": 3, "commit": "abc", "arguments": arguments}
     (run / "metadata.json").write_text(json.dumps(metadata))
-    folder = ship(run, "default", str(tiny_checkpoint), data="/here/", assets=assets)
+    folder = ship([run], "default", str(tiny_checkpoint), data="/here/", assets=assets)
     card = (folder / "README.md").read_text()
     assert "```\npython -m refrag_rl.train agent=ppo\n" in card
     assert "python -m refrag_rl.train agent=grpo corpus.path=DATA/books.txt '~report'" in card
     assert weights in card
     assert "seed 3, commit abc" in card
+    second = tmp_path / "second"
+    shutil.copytree(run, second)
+    for folder, seed in ((run, 3), (second, 4)):
+        of_seed = {**metadata, "seed": seed, "arguments": ["agent=rloo", f"seed={seed}"]}
+        (folder / "metadata.json").write_text(json.dumps(of_seed))
+    both = ship([run, second], "both", str(tiny_checkpoint), assets=assets)
+    assert load_policy(both).policy.config.members == 2
+    card = (both / "README.md").read_text()
+    assert "in each of 2 trainings" in card
+    assert "seed 3, 4, commit abc" in card
+    assert card.count("python -m refrag_rl.train agent=rloo seed=SEED") == 1
+    with pytest.raises(UserError, match="nowhere: no finished training"):
+        ship([run, Path("nowhere")], "default", str(tiny_checkpoint), assets=assets)
     monkeypatch.setattr(shipped, "FOLDER", assets)
     own = RewardModel(loaded.model, loaded.chunk_tokenizer)
     heuristics, (selector,) = build_selectors(["random", "policy:default"], own)
@@ -364,24 +373,22 @@ def test_a_shipped_policy_has_a_card_and_is_used_by_its_model_only(
     with pytest.raises(UserError, match="no such policy for the model"):
         build_selectors(["policy:default"], RewardModel(wider.model, wider.chunk_tokenizer))
     with pytest.raises(UserError, match="trained on a model of weights"):
-        ship(run, "default", str(wider_checkpoint), assets=assets)
+        ship([run], "default", str(wider_checkpoint), assets=assets)
 
 
 def test_trainings_of_one_model_become_one_policy(script, tmp_path):
-    write = script("together").write
+    joined = script("together").joined
     runs = [tmp_path / name for name in ("first", "second", "other-model")]
     for run, members, weights in zip(runs, (1, 2, 1), ("here", "here", "elsewhere"), strict=True):
         policy = PointerPolicy(PointerConfig(8, width=8, members=members))
         PolicySelector(policy, "regression", refrag=weights).save(run / "policy")
-    write(tmp_path / "together", runs[:2])
-    stored = load_policy(tmp_path / "together")
+    stored = joined(runs[:2])
     assert stored.policy.config.members == 3
     assert (stored.agent, stored.refrag) == ("regression", "here")
     with pytest.raises(UserError, match="different models"):
-        write(tmp_path / "mixed", runs)
+        joined(runs)
     with pytest.raises(UserError, match="nowhere: no finished training"):
-        write(tmp_path / "none", [runs[0], Path("nowhere")])
-    assert not (tmp_path / "mixed").exists() and not (tmp_path / "none").exists()
+        joined([runs[0], Path("nowhere")])
 
 
 @pytest.mark.parametrize(
