@@ -21,6 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from refrag_rl.configs import check_config, describe, first_line, suggestion
 from refrag_rl.errors import FullDiskError, NotFiniteError, StoppedError, UserError
 from refrag_rl.full_disk import is_full_disk, said_by_the_main_thread
+from refrag_rl.full_memory import is_out_of_memory
 from refrag_rl.printable import message as as_message
 from refrag_rl.run_lock import release_all
 from refrag_rl.schema import register
@@ -43,10 +44,10 @@ def run_command(
 ) -> None:
     """Compose the config from the command line and run the task.
 
-    ``UserError``, the errors of Hydra and OmegaConf, and files that the system refuses are said in
-    at most three lines, without a traceback, and end the process with code 2; Ctrl-C ends it with
-    130, SIGTERM with 143; a full disk and numbers that are not finite with 1. Anything else is a
-    fault of the program and keeps its traceback.
+    ``UserError``, the errors of Hydra and OmegaConf, files that the system refuses and too little
+    memory are said in at most three lines, without a traceback, and end the process with code 2;
+    Ctrl-C ends it with 130, SIGTERM with 143; a full disk and numbers that are not finite with 1.
+    Anything else is a fault of the program and keeps its traceback.
 
     Args:
         task: Receives the composed config.
@@ -168,6 +169,12 @@ def _user_errors(command: str) -> Iterator[None]:
             raise
         # A file or folder that the user named, or that the system keeps from the user.
         _exit(command, f"{error.filename}: {error.strerror}", EXIT_USER_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = first_line(str(error)) or "it cannot be allocated"
+        advice = "give smaller windows, batches (refrag.batch_tokens) or a smaller model"
+        _exit(command, f"not enough memory: {what}\n{advice}", EXIT_USER_ERROR)
 
 
 def _exit(command: str, message: str, code: int) -> NoReturn:

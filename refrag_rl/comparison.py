@@ -22,7 +22,7 @@ from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec, compression_rate
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
-from refrag_rl.evaluation.interfaces import Column
+from refrag_rl.evaluation.interfaces import REFERENCES, Column
 from refrag_rl.reward import RewardModel
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,9 @@ def build_selectors(
     folders = [name for name in unique if name not in HEURISTICS]
     policies = [_load_policy(name, reward_model) for name in folders]
     given = [policy.name for policy in policies]
+    taken = (*HEURISTICS, *REFERENCES, *Oracle.names)
     for policy, folder in zip(policies, folders, strict=True):
-        if given.count(policy.name) > 1 or policy.name in HEURISTICS:
+        if given.count(policy.name) > 1 or policy.name in taken:
             policy.name = f"{policy.name} {folder}"
     return heuristics, policies
 

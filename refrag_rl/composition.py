@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from refrag_rl.agents.oracle import Oracle
 from refrag_rl.agents.selector import Selector
 from refrag_rl.configs import compose_apart, overridden_key
 from refrag_rl.corpora.collection import IN_MEMORY_MB, collect, select_split
@@ -259,8 +260,8 @@ def build_agent(section: DictConfig) -> Selector:
         raise UserError(
             f"agent._target_={section._target_} is no selector: it needs a name and select()"
         )
-    if agent.name in REFERENCES:
-        raise UserError(f"agent name {agent.name} is taken by a reference row; give another")
+    if agent.name in (*REFERENCES, *Oracle.names):
+        raise UserError(f"agent name {agent.name} is taken by another row; give another")
     return agent
 
 

@@ -63,7 +63,7 @@ def regression_loss(
 
     Returns:
         The error, a scalar, in ``gain_scale`` squared; and the explained share of the gains'
-        weighted variance, the mean over members.
+        weighted variance, the mean over members, NaN where the gains are all equal.
     """
     device = next(policy.parameters()).device
     observation = as_tensors(problem.observe(measured.indices, measured.budgets), device)
@@ -79,8 +79,9 @@ def regression_loss(
         weights = 1 / (1 + squares[:, rows])
     errors = (weights * (predicted - gains).square()).mean(-1)
     centred = gains - (weights * gains).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
-    spread = (weights * centred.square()).mean(-1).clamp(min=1e-12)
-    return errors.sum(), 1 - float((errors.detach() / spread).mean())
+    spread = (weights * centred.square()).mean(-1)
+    explained = torch.where(spread > 0, 1 - errors.detach() / spread, torch.nan)
+    return errors.sum(), float(explained.mean())
 
 
 @dataclass(frozen=True)

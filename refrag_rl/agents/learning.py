@@ -108,7 +108,7 @@ class LearningAgent(ABC):
         seed: int,
         device: str,
     ) -> None:
-        if not isinstance(policy or {}, Mapping):
+        if policy is not None and not isinstance(policy, Mapping):
             raise UserError(f"agent.policy={policy!r}: give options by name, as agent.policy.width")
         self.policy_options = dict(policy or {})
         for name in _OF_THE_ENVIRONMENT:
@@ -289,8 +289,8 @@ class LearningAgent(ABC):
             progress = {"done": scored}
         update, done = progress.get("update", 0), progress.get("done", 0)
         training = Training(policy, optimizer, update, done, progress.get("kept", {}))
-        facts = {"seed": self.seed, "training_rewards": training.done}
-        self._trained().training.update(facts)
+        # What a loaded policy said of its own training is not true of this one.
+        self._trained().training = {"seed": self.seed, "training_rewards": training.done}
         return training
 
     def _begin_with_adam(self, monitor: Monitor, problem: Problem) -> Training:

@@ -123,7 +123,7 @@ class Ppo(LearningAgent):
         entropy_coef: Weight of the entropy bonus, per nat and pick (``ent_coef``).
         max_grad_norm: Gradients are scaled down to this norm.
         reference_windows: Windows of each update that the best heuristic scores as well.
-        seed: Same seed, same curve.
+        seed: Same seed, same curve, on a CPU.
         device: ``auto`` or a torch device.
 
     Raises:

@@ -78,7 +78,7 @@ class Regression(LearningAgent):
         learning_rate_schedule: ``constant`` or ``linear``.
         max_grad_norm: Gradients are scaled down to this norm.
         reference_windows: Windows of each update that the best heuristic scores as well.
-        seed: Same seed, same curve.
+        seed: Same seed, same curve, on a CPU.
         device: ``auto`` or a torch device.
 
     Raises:

@@ -43,7 +43,7 @@ class Reinforce(GroupAgent):
         entropy_coef: Weight of the entropy bonus, per nat and pick.
         max_grad_norm: Gradients are scaled down to this norm.
         reference_windows: Windows of each update that the best heuristic scores as well.
-        seed: Same seed, same curve.
+        seed: Same seed, same curve, on a CPU.
         device: ``auto`` or a torch device.
 
     Raises:

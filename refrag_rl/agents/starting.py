@@ -77,7 +77,7 @@ def agent_device(device: object) -> torch.device:
         chosen = torch.device(str(device))
         usable = chosen.type != "meta"
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError, ValueError):
         usable = False
     if not usable:
         raise UserError(

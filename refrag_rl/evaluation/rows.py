@@ -22,9 +22,8 @@ from refrag_rl.evaluation.gap import NO_SHARES, gap_shares
 from refrag_rl.evaluation.interfaces import Column, Row
 from refrag_rl.evaluation.multiplicity import adjust_p_values
 from refrag_rl.evaluation.statistics import (
-    Interval,
     bootstrap_mean,
-    bootstrap_p_value,
+    bootstrap_test,
     resampling_unit,
 )
 
@@ -151,12 +150,11 @@ class Rows:
 
     def _row(self, name: str, cell: _Cell, values: Scores, best: Scores | None) -> Row:
         document_ids = self._document_ids[cell.mask].tolist()
-        level = self._interval(values[cell.mask], document_ids)
+        level = bootstrap_mean(values[cell.mask], document_ids, **self._bootstrap)
         delta, p_value = None, None
         if best is not None:
             lead = (values - best)[cell.mask]
-            delta = self._interval(lead, document_ids)
-            p_value = bootstrap_p_value(lead, document_ids, **self._bootstrap)
+            delta, p_value = bootstrap_test(lead, document_ids, **self._bootstrap)
         return Row(
             selector=name,
             domain=cell.domain,
@@ -177,9 +175,6 @@ class Rows:
             resampled=resampling_unit(document_ids),
             **NO_SHARES,
         )
-
-    def _interval(self, values: Scores, document_ids: Sequence[str]) -> Interval:
-        return bootstrap_mean(values, document_ids, **self._bootstrap)
 
 
 def _reference_cell(name: str, windows: WindowSource) -> tuple[float | None, int | None]:

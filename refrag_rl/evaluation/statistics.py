@@ -79,41 +79,44 @@ def bootstrap_mean(
     Raises:
         ValueError: ``values`` is empty, not finite, or not as long as ``document_ids``.
     """
+    return bootstrap_test(
+        values, document_ids, seed=seed, confidence=confidence, resamples=resamples
+    )[0]
+
+
+def bootstrap_test(
+    values: ArrayLike,
+    document_ids: Sequence[str],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> tuple[Interval, float | None]:
+    """Return the mean over windows and the two-sided p-value of its being 0, of one resampling.
+
+    The p-value is twice the share of the resampled means on the rarer side of 0, those at 0 counted
+    on both sides, and the sample itself counted as one more resample, so that it is never 0
+    (Davison and Hinkley 1997, Bootstrap Methods and their Application, chapter 4). It is below 0.05
+    about where the 95 % interval leaves 0 out, but never below the two-sided p-value of a sign test
+    of units that all agree: of 5 documents 0.0625, whatever their interval. Nor is it below
+    ``2 / (resamples + 1)``.
+
+    Arguments and errors as ``bootstrap_mean``; values are paired differences.
+
+    Returns:
+        The mean with its interval, as ``bootstrap_mean``; and the p-value, from 0 to 1, ``None``
+        where nothing can be resampled.
+    """
     array = _checked(values, document_ids)
     mean = float(array.mean())
     units = sums_by_unit(array, document_ids)
     if len(units[0]) == 1:
-        return Interval(mean, None, None)
-    return percentile_interval(mean, _resampled(units, seed, resamples), confidence)
-
-
-def bootstrap_p_value(
-    values: ArrayLike, document_ids: Sequence[str], *, seed: int = 0, resamples: int = 5000
-) -> float | None:
-    """Return the two-sided p-value of a mean of 0, from the resamples of ``bootstrap_mean``.
-
-    Twice the share of the resampled means on the rarer side of 0, those at 0 counted on both sides,
-    and the sample itself counted as one more resample, so that it is never 0 (Davison and Hinkley
-    1997, Bootstrap Methods and their Application, chapter 4). It is below 0.05 about where the
-    95 % interval leaves 0 out, but never below the two-sided p-value of a sign test of units that
-    all agree: of 5 documents 0.0625, whatever their interval.
-
-    Args:
-        values: (N,) one finite number a window, N >= 1: paired differences.
-        document_ids: (N,) document of each window.
-        seed: Of the resampling.
-        resamples: How many resamples are drawn; no value is below ``2 / (resamples + 1)``.
-
-    Returns:
-        From 0 to 1; ``None`` where nothing can be resampled.
-
-    Raises:
-        ValueError: As ``bootstrap_mean``.
-    """
-    units = sums_by_unit(_checked(values, document_ids), document_ids)
-    if len(units[0]) == 1:
-        return None
-    return p_value_of(_resampled(units, seed, resamples), len(units[0]))
+        return Interval(mean, None, None), None
+    resampled = _resampled(units, seed, resamples)
+    return (
+        percentile_interval(mean, resampled, confidence),
+        p_value_of(resampled, len(units[0])),
+    )
 
 
 def bootstrap_ratio(
@@ -161,7 +164,7 @@ def bootstrap_ratio(
 def p_value_of(resampled: NDArray[np.float64], units: int) -> float:
     """Return the two-sided p-value of a level of 0 from its resamples (R,) of so many units.
 
-    See ``bootstrap_p_value``.
+    See ``bootstrap_test``.
     """
     rarer = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
     return min(1.0, max(2 * (rarer + 1) / (len(resampled) + 1), 2.0 ** (1 - units)))

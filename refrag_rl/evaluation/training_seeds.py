@@ -114,7 +114,7 @@ def interquartile_test(
     """Return the interquartile mean and the two-sided p-value of its being 0, of one resampling.
 
     Arguments and errors as ``interquartile_mean``. The p-value is from its resamples as that of
-    ``bootstrap_p_value`` is from those of ``bootstrap_mean``; to be adjusted by ``holm`` where a
+    ``bootstrap_test``; to be adjusted by ``holm`` where a
     claim is made of several cells. ``None`` where nothing can be resampled.
     """
     array = _checked(values, document_ids)

@@ -112,7 +112,8 @@ class PointerConfig:
         if self.kernel % 2 == 0:
             raise UserError(f"policy kernel={self.kernel}: give an odd number")
         scale = self.output_scale
-        if not isinstance(scale, int | float) or not 0 <= scale <= sys.float_info.max:
+        is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+        if not is_number or not 0 <= scale <= sys.float_info.max:
             raise UserError(f"policy output_scale={self.output_scale!r}: give a number from 0 up")
 
     @classmethod

@@ -153,8 +153,10 @@ def load_policy(directory: str | Path, embedding_size: int | None = None) -> Sto
     check_embedding_size(config, embedding_size, str(folder))
     tensors = _read_weights(folder / WEIGHTS_FILE, description.get("weights_sha256"))
     policy = _shaped_like(config, len(tensors), folder)
-    wanted = {name: tensor.shape for name, tensor in policy.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+    wanted, found = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in each.items()}
+        for each in (policy.state_dict(), tensors)
+    )
     if wanted != found:
         wrong = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
         raise UserError(

@@ -19,13 +19,33 @@ class Random:
         return HEURISTICS["lead"]().select(observation, budget, rng)
 
 
-def test_a_selector_of_ones_own_does_not_take_the_place_of_a_heuristic(
-    in_process: InProcess, tiny: tuple[str, ...]
+class Reference(Random):
+    """One that has the name of a reference row."""
+
+    name = "full_context"
+
+
+class Bound(Random):
+    """One that has the name of the oracle's row."""
+
+    name = "oracle"
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (Random, "agent name random is taken by a heuristic"),
+        (Reference, "agent name full_context is taken"),
+        (Bound, "agent name oracle is taken"),
+    ],
+)
+def test_a_selector_of_ones_own_does_not_take_the_place_of_another_row(
+    in_process: InProcess, tiny: tuple[str, ...], own: type, said: str
 ) -> None:
-    own = "agent._target_=tests.bad_input.test_own_parts.Random"
-    outcome = in_process("train", "agent=random", own, *tiny)
+    target = f"agent._target_={own.__module__}.{own.__qualname__}"
+    outcome = in_process("train", "agent=random", target, *tiny)
     assert outcome.code == 2
-    assert "agent name random is taken by a heuristic" in outcome.err
+    assert said in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ WEIGHTS: dict[str, Damage] = {
     ),
     "nan": first(lambda tensor: tensor * float("nan")),
     "infinite": first(lambda tensor: tensor / 0),
+    "double": first(torch.Tensor.double),
+    "complex": first(lambda tensor: tensor.to(torch.complex64)),
+    "whole": first(torch.Tensor.int),
+    "float8": first(lambda tensor: tensor.to(torch.float8_e4m3fn)),
 }
 
 
@@ -131,6 +135,18 @@ def test_a_policy_for_another_model_to_start_from(
     PolicySelector(PointerPolicy(PointerConfig(embedding_size=24)), "grpo").save("policy")
     given = ("agent=grpo", *tiny, *QUICK, f"{key}=policy", "output=out")
     check_refused(in_process("train", *given), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["full_context", "oracle", "recency"])
+def test_a_policy_with_the_name_of_another_row_is_shown_with_its_folder(
+    in_process: InProcess, tiny: tuple[str, ...], policy: Path, name: str
+) -> None:
+    put("agent", name)(policy / "policy.json")
+    quick = ("count=2", "rates=[2]", "corpus.split=all", "oracle=0", "output=out")
+    outcome = in_process("evaluate", *tiny, *quick, "selectors=[policy,recency]")
+    assert outcome.code == 0, outcome.err
+    rows = [row["selector"] for row in json.loads(Path("out/comparison.json").read_text())]
+    assert rows.count(f"{name} policy") == rows.count(name) > 0
 
 
 def test_what_a_policy_calls_itself_is_shown_as_text(

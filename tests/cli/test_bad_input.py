@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from refrag_rl import composition
 from tests.cli.running import InProcess, Outcome
 
 
@@ -165,6 +167,29 @@ def test_an_output_folder_that_holds_something_is_left_as_it_is(
     (folder / "thesis.txt").write_text("years of work")
     check(in_process(name, *tiny, f"output={folder}"), tmp_path, "not empty", str(folder))
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 TiB for an array"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8.00 TiB"),
+    ],
+)
+def test_too_little_memory(
+    in_process: InProcess,
+    tmp_path: Path,
+    tiny: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def allocate(section: object) -> None:
+        raise error
+
+    monkeypatch.setattr(composition, "build_refrag", allocate)
+    outcome = in_process("evaluate", *tiny, "output=out")
+    check(outcome, tmp_path, "not enough memory", "8.00 TiB", "refrag.batch_tokens")
 
 
 def test_an_output_folder_below_a_file(

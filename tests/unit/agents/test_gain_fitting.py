@@ -100,6 +100,12 @@ def test_each_member_is_fitted_for_itself(variance):
     assert explained == pytest.approx(np.mean(shares))
 
 
+def test_of_gains_that_are_all_equal_no_share_is_explained():
+    one = gains_of((0, 1, 1, 0.5))
+    _, explained = regression_loss(Predicts(), bandit("additive"), one, SCALE, "constant")
+    assert np.isnan(explained)
+
+
 def test_a_step_takes_its_epochs_and_its_replays():
     policy, history = Predicts(), GainHistory()
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)

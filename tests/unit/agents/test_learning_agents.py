@@ -336,8 +336,10 @@ def test_a_loaded_policy_is_not_fitted_anew_before_it_is_trained(name, tmp_path)
     agent = AGENTS[name](warm_start="regression", total_rewards=60)
     agent.load(tmp_path / "policy")
     curve = Curve()
+    agent.selector.training["commit"] = "of the first training"
     agent.learn(environment(), curve)
     assert curve.rows[0][0] == curve.progress[0][0]
+    assert agent.selector.training == {"seed": agent.seed, "training_rewards": curve.rows[-1][0]}
 
 
 def test_options_of_a_policy_that_is_loaded_in_its_place_are_said_to_have_no_effect(

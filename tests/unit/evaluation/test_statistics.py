@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from refrag_rl.evaluation.statistics import (
     bootstrap_mean,
-    bootstrap_p_value,
     bootstrap_ratio,
+    bootstrap_test,
     resampling_unit,
 )
 
@@ -92,7 +92,7 @@ def test_the_p_value_is_below_5_percent_about_where_the_interval_leaves_0_out() 
     for trial in range(100):
         values, ids = rng.normal(0.25, 1, size=60), documents(30, 2)
         interval = bootstrap_mean(values, ids, seed=trial, resamples=1000)
-        p_value = bootstrap_p_value(values, ids, seed=trial, resamples=1000)
+        _, p_value = bootstrap_test(values, ids, seed=trial, resamples=1000)
         assert interval.low is not None
         assert interval.high is not None
         assert p_value is not None
@@ -103,7 +103,7 @@ def test_the_p_value_is_below_5_percent_about_where_the_interval_leaves_0_out() 
 def test_p_values_without_an_effect_are_uniform_enough() -> None:
     rng = np.random.default_rng(4)
     found = [
-        bootstrap_p_value(rng.normal(size=40), documents(40, 1), seed=trial, resamples=300)
+        bootstrap_test(rng.normal(size=40), documents(40, 1), seed=trial, resamples=300)[1]
         for trial in range(300)
     ]
     assert 0.01 <= np.mean([p is not None and p < 0.05 for p in found]) <= 0.1
@@ -112,16 +112,16 @@ def test_p_values_without_an_effect_are_uniform_enough() -> None:
 
 def test_a_p_value_is_never_0_and_1_where_nothing_differs() -> None:
     ids = documents(20, 1)
-    assert bootstrap_p_value(np.ones(20), ids, resamples=99) == pytest.approx(2 / 100)
-    assert bootstrap_p_value(np.zeros(20), ids, resamples=99) == 1
-    assert bootstrap_p_value([1.0], ["d"]) is None
+    assert bootstrap_test(np.ones(20), ids, resamples=99)[1] == pytest.approx(2 / 100)
+    assert bootstrap_test(np.zeros(20), ids, resamples=99)[1] == 1
+    assert bootstrap_test([1.0], ["d"])[1] is None
 
 
 def test_a_p_value_of_few_documents_is_no_smaller_than_a_sign_test_s() -> None:
     # All documents agree, so no resample is on the other side of 0.
-    assert bootstrap_p_value(np.ones(30), documents(5, 6)) == 2**-4
-    assert bootstrap_p_value(np.ones(48), documents(8, 6)) == 2**-7
-    assert bootstrap_p_value(np.ones(40), documents(20, 2)) == pytest.approx(2 / 5001)
+    assert bootstrap_test(np.ones(30), documents(5, 6))[1] == 2**-4
+    assert bootstrap_test(np.ones(48), documents(8, 6))[1] == 2**-7
+    assert bootstrap_test(np.ones(40), documents(20, 2))[1] == pytest.approx(2 / 5001)
 
 
 def test_a_ratio_is_of_means_and_its_parts_are_resampled_together() -> None:
