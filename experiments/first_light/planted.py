@@ -16,7 +16,7 @@ import numpy as np
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.loading import load_selector
-from refrag_rl.composition import default_problem
+from refrag_rl.default_problem import default_problem
 
 BUDGET = 5
 

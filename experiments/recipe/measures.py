@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refrag_rl.composition import default_problem
 from refrag_rl.corpora.windows import Window
+from refrag_rl.default_problem import default_problem
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.evaluation.statistics import bootstrap_mean
 from refrag_rl.pretraining.recipe import STAGES

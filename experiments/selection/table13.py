@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from refrag_rl.agents.loading import find_policy
 from refrag_rl.agents.policy_selector import PolicySelector
-from refrag_rl.composition import default_problem
+from refrag_rl.default_problem import default_problem
 from refrag_rl.envs import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.statistics import bootstrap_mean

@@ -22,7 +22,7 @@ COMPOSED_FROM = (
     "chunk_embeddings",
     "overrides",
 )
-"""Arguments that the default problem is composed of: those of ``composition.default_problem``."""
+"""Arguments that the default problem is composed of: those of ``default_problem``."""
 
 
 def resolve_problem(
@@ -61,7 +61,7 @@ def resolve_problem(
     given = {name: value for name, value in options.items() if value is not None}
     if problem is None:
         # By name: composing is the commands' business, and costs the import of torch.
-        composer = importlib.import_module("refrag_rl.composition")
+        composer = importlib.import_module("refrag_rl.default_problem")
         return composer.default_problem(**composition, **given)
     if not isinstance(problem, ExpansionProblem):
         raise UserError(f"problem must be an ExpansionProblem, not {type(problem).__name__}.")

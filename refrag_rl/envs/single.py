@@ -73,7 +73,7 @@ class SelectiveExpansionEnv(gymnasium.Env[dict[str, Any], np.int64]):
     ``forbidden_actions``, how many there were.
 
     ## Arguments
-    - ``problem``: an ``ExpansionProblem``. Without one, ``refrag_rl.composition.default_problem``
+    - ``problem``: an ``ExpansionProblem``. Without one, ``refrag_rl.default_problem``
       composes it from the remaining keyword arguments (``corpus``, ``windows``, ``refrag``,
       ``features``, ``chunk_embeddings``, ...). Features that it does not compute are zeros.
     - ``budget``: chunks (``6``), a share of the chunks (``0.2``), an effective compression rate

@@ -55,14 +55,14 @@ def small_defaults(
     monkeypatch: pytest.MonkeyPatch, small_assets: Path, documents: list[Document]
 ) -> Iterator[None]:
     """Put a small model and a small corpus in the place of the embedded ones."""
-    from refrag_rl import composition
+    from refrag_rl import default_problem
 
     monkeypatch.setattr("refrag_rl.modeling.checkpoint.ASSETS", small_assets)
     monkeypatch.setattr("refrag_rl.agents.shipped.FOLDER", small_assets / "policies")
     monkeypatch.setattr("refrag_rl.corpora.docs.load", lambda cache_dir=None: documents)
-    composition._composed_problem.cache_clear()
+    default_problem._composed_problem.cache_clear()
     yield
-    composition._composed_problem.cache_clear()
+    default_problem._composed_problem.cache_clear()
 
 
 @pytest.fixture

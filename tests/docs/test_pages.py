@@ -11,7 +11,7 @@ import pytest
 
 from refrag_rl import conf
 from refrag_rl.agents.heuristics import HEURISTICS
-from refrag_rl.composition import default_problem
+from refrag_rl.default_problem import default_problem
 from refrag_rl.envs.arguments import COMPOSED_FROM
 from refrag_rl.envs.single import SelectiveExpansionEnv
 from refrag_rl.evaluation.interfaces import REFERENCES

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.shipped import FOLDER, find_shipped
-from refrag_rl.composition import default_problem
+from refrag_rl.default_problem import default_problem
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.modeling.checkpoint import load_refrag
 from refrag_rl.modeling.fingerprint import fingerprint

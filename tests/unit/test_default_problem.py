@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refrag_rl.composition import default_problem
+from refrag_rl.default_problem import default_problem
 from refrag_rl.errors import UserError
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.comparison import build_columns
-from refrag_rl.composition import default_problem
 from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.default_problem import default_problem
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.errors import UserError
 from refrag_rl.evaluation.compare import Comparator
