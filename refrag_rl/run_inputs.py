@@ -66,7 +66,7 @@ def make_paths_absolute(config: DictConfig) -> None:
         config.corpus.path = (
             [_absolute(path) for path in paths] if OmegaConf.is_list(paths) else _absolute(paths)
         )
-    if os.path.isdir(config.refrag.path):
+    if os.path.isdir(os.path.expanduser(config.refrag.path)):
         config.refrag.path = _absolute(config.refrag.path)
 
 

@@ -305,7 +305,7 @@ class PretrainBenchmarkConfig:
 
     decoder: dict[str, Any] = field(default_factory=dict)
     batch: int = within(1)
-    length: int = within(1)
+    length: int = within(2)
     compile: bool = MISSING
     float32: bool = MISSING
     repeats: int = within(1)

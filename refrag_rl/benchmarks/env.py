@@ -76,9 +76,6 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: The config asks for something that does not exist or does not fit.
     """
-    for key in ("episodes", "repeats"):
-        if config[key] < 1:
-            raise UserError(f"{key}={config[key]}: give 1 or more")
     if not config.views:
         raise UserError(f"views=[]: give one or more of {', '.join(VIEWS)}")
     folder = choose_run_folder(config, "benchmark")

@@ -126,13 +126,7 @@ def run(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     """Raise ``UserError`` where numbers of the config do not fit each other."""
-    for key, least in (
-        ("prompt_length", 0),
-        ("output_length", 2),
-        ("encoder_tokens", 1),
-        ("warmup", 0),
-        ("repeats", 1),
-    ):
+    for key, least in (("prompt_length", 0), ("output_length", 2)):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: give {least} or more")
     for key in ("lengths", "chunk_sizes"):

@@ -33,7 +33,6 @@ from refrag_rl.benchmarks.shapes import build_decoder
 from refrag_rl.benchmarks.training_step import OurStep, PlainStep
 from refrag_rl.benchmarks.turns import median_seconds
 from refrag_rl.composition import choose_device
-from refrag_rl.errors import UserError
 from refrag_rl.modeling.bfloat16 import Format, computes_in_bfloat16
 from refrag_rl.modeling.compiling import compile_body, require_compiler
 from refrag_rl.modeling.quiet import silence_kernel_advice
@@ -90,9 +89,6 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: The config asks for something that does not exist or does not fit.
     """
-    for key, least in (("batch", 1), ("length", 2), ("repeats", 1)):
-        if config[key] < least:
-            raise UserError(f"{key}={config[key]}: give {least} or more")
     device = torch.device(choose_device("device", config.device.value))
     if config.compile:
         require_compiler("compile", device.type)

@@ -90,9 +90,6 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: The config asks for something that does not exist or does not fit.
     """
-    for key in ("repeats", "group_size", "plain_batch"):
-        if config[key] < 1:
-            raise UserError(f"{key}={config[key]}: give 1 or more")
     if config.dtypes is not None and not config.dtypes:
         raise UserError("dtypes=[]: give one or both of float32 and bfloat16, or null")
     folder = choose_run_folder(config, "benchmark")

@@ -92,9 +92,8 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: The config asks for something that does not exist or does not fit.
     """
-    for key in ("total_rewards", "eval_every"):
-        if config[key] < 1:
-            raise UserError(f"{key}={config[key]}: give 1 or more")
+    if config.eval_every < 1:
+        raise UserError(f"eval_every={config.eval_every}: give 1 or more")
     if not config.agents:
         raise UserError("agents=[]: give one or more, such as [ppo,grpo]")
     folder = choose_run_folder(config, "benchmark")

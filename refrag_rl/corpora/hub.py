@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 from refrag_rl.corpora.documents import DistinctNames, Document
@@ -58,13 +59,16 @@ def load(
         rows: Any = datasets.load_dataset(
             name, config, split=dataset_split, revision=revision, streaming=streaming
         )
+        remaining = iter(rows)
+        first = list(islice(remaining, 1))
+        # What is streamed may not know its fields before its first row.
+        columns = list(rows.column_names or chain(*first))
     except Exception as error:
         # datasets raises errors of a dozen libraries here, all of them about what was asked for.
         raise UserError(
             f"corpus.name={name}: the data set cannot be loaded ({first_line(error)}).\n"
             "Check corpus.name, corpus.config and corpus.dataset_split, and the network."
         ) from error
-    columns = list(rows.column_names or [])
     if text_field not in columns:
         raise UserError(
             f"corpus.name={name}: there is no field {text_field!r}. "
@@ -76,7 +80,7 @@ def load(
     collection = short if is_folder else name
     names = DistinctNames()
     found = False
-    for number, row in enumerate(rows):
+    for number, row in enumerate(chain(first, remaining)):
         if limit is not None and number >= limit:
             break
         text = row[text_field]

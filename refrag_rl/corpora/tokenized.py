@@ -6,8 +6,8 @@ import bisect
 import copy
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache, partial
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from refrag_rl.corpora.collection import StoredDocuments
+from refrag_rl.corpora.cutting import pieces_of, token_boundaries, token_ids
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.mapped import MappedTable
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-_PIECE_CHARACTERS = 4000
 _DOCUMENTS_AT_ONCE = 64
+_CHARACTERS_AT_ONCE = 2_000_000
 _PIECES_AT_ONCE = 512
 
 _Tokens = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -35,9 +35,9 @@ _SCHEMA = pa.schema([("token_ids", pa.list_(pa.int32())), ("piece_tokens", pa.li
 class TokenizedDocument:
     """A document's text and its tokens.
 
-    The text is tokenized in pieces of some thousand characters that end at a line's end, so that
-    the characters of a few tokens can be found by tokenizing one piece again instead of keeping two
-    offsets for each token of the corpus.
+    The text is tokenized in pieces (``refrag_rl.corpora.cutting``), so that the characters of a few
+    tokens can be found by tokenizing one piece again instead of keeping two offsets for each token
+    of the corpus.
 
     Two are equal that are the same document of the same corpus.
 
@@ -73,7 +73,7 @@ class TokenizedDocument:
     @cached_property
     def _starts(self) -> tuple[list[int], list[int]]:
         """The first token and the first character of each piece, and the end of the last."""
-        characters = [len(piece) for piece in _pieces(self.text)]
+        characters = [len(piece) for piece in pieces_of(self.text)]
         return (
             [0, *np.cumsum(self._piece_tokens).tolist()],
             [0, *np.cumsum(characters).tolist()],
@@ -125,20 +125,8 @@ class TokenizedDocument:
         piece = bisect.bisect_right(token_starts, token) - 1
         first = character_starts[piece]
         text = self.text[first : character_starts[piece + 1]]
-        return first + _token_boundaries(self._tokenizer, text)[token - token_starts[piece]]
-
-
-@lru_cache(maxsize=256)
-def _token_boundaries(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
-    """Return for each token of a piece the first character that is not of an earlier token."""
-    boundaries = []
-    furthest = 0
-    for start, stop in _cutter(tokenizer).encode(text, add_special_tokens=False).offsets:
-        boundaries.append(max(start, furthest))
-        furthest = max(furthest, stop)
-    if boundaries:
-        boundaries[0] = 0
-    return tuple(boundaries)
+        boundaries = token_boundaries(self._tokenizer, text, not piece)
+        return first + boundaries[token - token_starts[piece]]
 
 
 class TokenizedCorpus(Sequence[TokenizedDocument]):
@@ -223,45 +211,28 @@ def _stored_tokens(table: MappedTable, row: int) -> _Tokens:
 def _tokenize(
     documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[Document, _Tokens]]:
-    backend = _cutter(tokenizer)
-    remaining = iter(documents)
-    while batch := list(islice(remaining, _DOCUMENTS_AT_ONCE)):
-        pieces = [_pieces(document.text) for document in batch]
-        flat = [piece for group in pieces for piece in group]
-        ids: list[NDArray[np.int32]] = []
-        for first in range(0, len(flat), _PIECES_AT_ONCE):
-            encodings = backend.encode_batch_fast(
-                flat[first : first + _PIECES_AT_ONCE], add_special_tokens=False
-            )
-            ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
-        encoded = iter(ids)
+    for batch in _batches(documents):
+        pieces = [pieces_of(document.text) for document in batch]
+        flat = [(piece, not number) for group in pieces for number, piece in enumerate(group)]
+        encoded = chain.from_iterable(
+            token_ids(tokenizer, flat[first : first + _PIECES_AT_ONCE])
+            for first in range(0, len(flat), _PIECES_AT_ONCE)
+        )
         for document, group in zip(batch, pieces, strict=True):
             of_pieces = list(islice(encoded, len(group)))
-            token_ids = np.concatenate([np.empty(0, np.int32), *of_pieces])
-            yield document, (token_ids, np.array([len(each) for each in of_pieces], np.int32))
+            whole = np.concatenate([np.empty(0, np.int32), *of_pieces])
+            yield document, (whole, np.array([len(each) for each in of_pieces], np.int32))
 
 
-def _cutter(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """Return what cuts a text of any length into its tokens.
-
-    A folder that was saved after fine-tuning may have it cut texts short, or pad them, and so may a
-    call of the tokenizer; its other calls set both anew.
-    """
-    backend: Tokenizer = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-def _pieces(text: str) -> list[str]:
-    """Cut a text into pieces that end at a line's end where there is one."""
-    pieces = []
-    start = 0
-    while start < len(text):
-        stop = start + _PIECE_CHARACTERS
-        if stop < len(text):
-            line_end = text.rfind("\n", start + 1, stop)
-            stop = line_end + 1 if line_end > 0 else stop
-        pieces.append(text[start:stop])
-        start = stop
-    return pieces
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Give documents some at a time: many short ones, few long ones."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

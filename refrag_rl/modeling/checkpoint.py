@@ -113,7 +113,7 @@ def find_folder(role: str, path: str | os.PathLike[str]) -> Path:
     Raises:
         UserError: There is none.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     embedded = ASSETS / folder
@@ -194,9 +194,12 @@ def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokeniz
     Raises:
         UserError: It cannot be loaded.
     """
+    folder = Path(name).expanduser()
     try:
-        require_readable_json(Path(name))
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        require_readable_json(folder)
+        return AutoTokenizer.from_pretrained(
+            folder if folder.is_dir() else name, trust_remote_code=False
+        )
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(
             f"{role}={str(name)!r}: its tokenizer cannot be loaded ({first_line(error, 160)}).\n"
@@ -208,8 +211,11 @@ def cut_alike(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -
     """Return whether two tokenizers give every text the same ids (special tokens aside)."""
     if not (first.is_fast and second.is_fast):
         return False
-    parts = ("model", "normalizer", "pre_tokenizer")
     one, other = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (first, second))
+    for state in (one, other):
+        added = state["added_tokens"]
+        state["added_tokens"] = [token for token in added if not token["special"]]
+    parts = ("model", "normalizer", "pre_tokenizer", "added_tokens")
     return all(one[part] == other[part] for part in parts)
 
 

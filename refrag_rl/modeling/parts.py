@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from refrag_rl.errors import UserError
 from refrag_rl.modeling.chunk_encoder import token_embeddings
-from refrag_rl.modeling.strangers import require_safetensors
+from refrag_rl.modeling.strangers import require_own_weights, require_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +23,18 @@ def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTra
     """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it.
 
     Raises:
-        UserError: It is a folder whose weights are no safetensors, or that leads to another model.
+        UserError: It is a folder whose weights are no safetensors, or it leads to another model.
     """
     if isinstance(model, PreTrainedModel):
         return model
-    if Path(model).is_dir():
-        try:
-            require_safetensors(Path(model))
-        except UserError as error:
-            raise UserError(f"{model} cannot be loaded: {error}") from error
+    if Path(model).expanduser().is_dir():
+        model = Path(model).expanduser()
+    try:
+        if isinstance(model, Path) and model.is_dir():
+            require_safetensors(model)
+        require_own_weights(PreTrainedConfig.get_config_dict(model)[0])
+    except UserError as error:
+        raise UserError(f"{model} cannot be loaded: {error}") from error
     return auto_class.from_pretrained(
         model, dtype=dtype, trust_remote_code=False, use_safetensors=True
     )

@@ -175,7 +175,7 @@ def _probe(decoder: PreTrainedModel) -> bool:
     ids[1, :-1] = ids[0, :-1]
     inputs = {"inputs_embeds": embed(ids), "use_cache": False}
     # The same answer whoever asks, in the type of the weights.
-    with _dropout_off(decoder), torch.autocast(ids.device.type, enabled=False):
+    with dropout_off(decoder), torch.autocast(ids.device.type, enabled=False):
         true_logits = decoder(**inputs).logits.float()
         body = decoder.base_model(**inputs)
         hook = output_layer.register_forward_hook(replace_output)
@@ -199,7 +199,7 @@ def _probe(decoder: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def _dropout_off(model: nn.Module) -> Iterator[None]:
+def dropout_off(model: nn.Module) -> Iterator[None]:
     """Put every module in evaluation mode, and back in the mode it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -8,7 +8,7 @@ this project holds none of these.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from refrag_rl.file_sizes import require_at_most
 INDEX = "model.safetensors.index.json"
 
 _REFUSED_FILES = ("adapter_config.json",)
-_REFUSED_KEYS = ("auto_map", "quantization_config", "transformers_weights")
+_LEADS_ELSEWHERE = ("transformers_weights",)
+_REFUSED_KEYS = ("auto_map", "quantization_config", *_LEADS_ELSEWHERE)
 _ATTENTION = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LARGEST_JSON = 500_000_000
@@ -41,17 +42,27 @@ def require_readable_json(folder: Path) -> None:
 
 
 def require_safetensors(folder: Path) -> None:
-    """Check the folder of an encoder or a decoder, before anything in it is used.
+    """Check the files of an encoder's or a decoder's folder, before anything in it is used.
 
     Raises:
-        UserError: Its weights are pickled, or it leads to another model. The message is a reason
+        UserError: Its weights are pickled, or it leads out of itself. The message is a reason
             alone.
     """
     for name in _REFUSED_FILES:
         if (folder / name).exists():
             raise UserError(f"it holds {name}, which leads to another model")
-    if not ((folder / "model.safetensors").is_file() or (folder / INDEX).is_file()):
-        raise UserError(_no_safetensors(folder))
+    _weight_files(folder)
+
+
+def require_own_weights(config: dict[str, Any]) -> None:
+    """Check the ``config.json`` of an encoder or a decoder, from a folder or the hub.
+
+    Code that it names (``auto_map``) is never run, and quantized weights are its own affair.
+
+    Raises:
+        UserError: It leads to other weights, or to code. The message is a reason alone.
+    """
+    _check_entries(config, _LEADS_ELSEWHERE)
 
 
 def _no_safetensors(folder: Path) -> str:
@@ -79,17 +90,21 @@ def require_harmless(folder: Path, config: dict[str, Any]) -> None:
     for name in _REFUSED_FILES:
         if (folder / name).exists():
             raise UserError(f"it holds {name}, which leads to another model")
-    for key, value in _entries(config):
-        if key in _REFUSED_KEYS and value is not None:
-            raise UserError(f"its config.json has {key}, which no checkpoint of this project has")
-        if key.endswith("attn_implementation") and value not in _ATTENTION:
-            raise UserError(f"its config.json asks for the attention {value!r}")
+    _check_entries(config, _REFUSED_KEYS)
     files = _weight_files(folder)
     tensors = sum(_count_tensors(file) for file in files)
     for key, value in _entries(config):
         # A model of that many layers is built before its weights are looked for.
         if key in _LAYERS and not (value is None or (isinstance(value, int) and value <= tensors)):
             raise UserError(f"its config.json has {key}={value!r}, for {tensors} tensors")
+
+
+def _check_entries(config: dict[str, Any], refused: Collection[str]) -> None:
+    for key, value in _entries(config):
+        if key in refused and value is not None:
+            raise UserError(f"its config.json has {key}, which leads out of the folder")
+        if key.endswith("attn_implementation") and value not in _ATTENTION:
+            raise UserError(f"its config.json asks for the attention {value!r}")
 
 
 def _entries(node: object) -> Iterator[tuple[str, Any]]:

@@ -104,12 +104,17 @@ def build_model(model: ModelSection, tokenizer: PreTrainedTokenizerFast) -> Load
     if isinstance(model.encoder, str):
         own = load_tokenizer("model.encoder", model.encoder)
         cls_token_id = own.cls_token_id
-        if cut_alike(own, tokenizer):
-            own = None
-    decoder = _load_or_make("decoder", model.decoder, AutoModelForCausalLM, tokenizer)
+    decoder = _load_or_make(
+        "decoder", model.decoder, AutoModelForCausalLM, tokenizer, len(tokenizer)
+    )
+    known = token_embeddings(decoder).num_embeddings
     if model.induction_start:
         start_with_induction(decoder, embedding_scale=model.embedding_scale)
-    encoder = _load_or_make("encoder", model.encoder, AutoModel, tokenizer)
+    # Tables may be padded; what reads the decoder's ids has a row for each of its rows.
+    encoder = _load_or_make("encoder", model.encoder, AutoModel, tokenizer, known)
+    has_rows = token_embeddings(encoder).num_embeddings >= known
+    if own is not None and has_rows and cut_alike(own, tokenizer):
+        own = None
     if not isinstance(model.encoder, str):
         # Its padding token may be one that texts hold; it is trained as all others are.
         token_embeddings(encoder).padding_idx = None
@@ -167,7 +172,11 @@ def _go_on_from(model: ModelSection, path: str) -> LoadedRefrag:
 
 
 def _load_or_make(
-    part: str, section: Any, auto_class: Any, tokenizer: PreTrainedTokenizerFast
+    part: str,
+    section: Any,
+    auto_class: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    vocabulary_size: int,
 ) -> Any:
     if isinstance(section, str):
         try:
@@ -189,7 +198,7 @@ def _load_or_make(
     if part == "encoder" and (padding is None or padding > _LARGEST_PADDING):
         padding = 0
     own = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": vocabulary_size,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": padding,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.mixing import Kind
-from refrag_rl.modeling.scoring import ScoringHead
+from refrag_rl.modeling.scoring import ScoringHead, dropout_off
 from refrag_rl.pretraining.batch import Batch
 
 
@@ -60,7 +60,8 @@ class Teacher:
         nothing = torch.zeros(
             *batch.chunk_mask.shape, model.embedding_size, device=batch.context_ids.device
         )
-        outputs = model.head.states(model.embed(layout, nothing), layout.output_mask)
+        with dropout_off(model.decoder):  # that of LoRA is on in training
+            outputs = model.head.states(model.embed(layout, nothing), layout.output_mask)
         followed = kind == Kind.OUTPUT
         states = outputs.new_zeros(len(kind), outputs.shape[1])
         states[followed] = outputs

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 
 
 class Lora:
@@ -41,7 +41,7 @@ class Lora:
             from peft.tuners.lora import LoraLayer
         except ImportError as error:
             raise UserError(
-                f"model.lora.rank={rank} needs peft, which is not installed.\n"
+                f"model.lora.rank={rank} needs peft, which cannot be used ({first_line(error)}).\n"
                 'Install it (pip install "refrag-rl[lora]") or give model.lora.rank=0.'
             ) from error
         try:

@@ -83,8 +83,6 @@ class Recipe:
         self._show = show
         torch.manual_seed(config.seed)
         self.refrag: LoadedRefrag = build_model(config.model, tokenizer)
-        write_out_attention(self.refrag.model, accelerator.device)
-        self._compile(self.refrag.model)
         with_texts = not self.refrag.chunk_tokenizer.is_shared
         chunk_size, limit = config.model.chunk_size, self.refrag.model.max_decoder_positions
         batches = StageBatches(
@@ -103,6 +101,11 @@ class Recipe:
         }
         for name, made in self._batches.items():
             _require_readable(name, made, limit)
+        longest = [max(made.longest_rows().values()) for made in self._batches.values()]
+        write_out_attention(
+            self.refrag.model, accelerator.device, longest_row=max(longest, default=0)
+        )
+        self._compile(self.refrag.model)
         self.validation = Validation(
             validation,
             chunk_size=chunk_size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -180,9 +179,6 @@ def _check(settings: PretrainConfig) -> None:
         weights = [part.weight for part in stage.parts]
         if name != "reconstruction" and stage.steps and not sum(weights) > 0:
             raise UserError(f"{name}.parts: their weights are {weights}; give at least one above 0")
-        rates = (stage.learning_rate, stage.muon_learning_rate)
-        if not all(math.isfinite(rate) for rate in rates):
-            raise UserError(f"{name}: learning rates are {rates}; give finite ones")
     if settings.max_gradient_norm <= 0:
         raise UserError(f"max_gradient_norm={settings.max_gradient_norm}: give a number above 0")
 

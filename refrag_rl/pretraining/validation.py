@@ -126,7 +126,10 @@ class Validation:
                 corpus, context_length=tokens, output_length=1, **self._fixed
             )
             windows = [source[index] for index in range(len(source))]
-            self._batches[name] = [reconstruction(windows)]
+            self._batches[name] = [
+                reconstruction(windows[first : first + _ROWS])
+                for first in range(0, len(windows), _ROWS)
+            ]
 
     def _has_document(self, name: str, corpus: TokenizedCorpus, needed: int) -> bool:
         """Return whether a document has the tokens that a window needs; else note the name."""

@@ -30,6 +30,17 @@ def test_rows_become_documents(dataset: str, streaming: bool) -> None:
     assert {d.domain for d in documents} == {"stories"}
 
 
+@pytest.mark.parametrize("name", ["train.txt", "train.csv"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fields_of_plain_files_are_known_before_they_are_streamed(
+    tmp_path: Path, name: str, streaming: bool
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / name).write_text("text\na story\nanother\n")
+    texts = [each.text for each in hub.load(str(tmp_path / "texts"), streaming=streaming)]
+    assert texts[-2:] == ["a story", "another"]
+
+
 def test_limit_bounds_the_rows(dataset: str) -> None:
     assert len(list(hub.load(dataset, limit=2))) == 2
 

@@ -1,14 +1,18 @@
 """Tokens and characters: consecutive token ranges part the text, without loss or repetition."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from refrag_rl.corpora import tokenized
+from refrag_rl.corpora.cutting import pieces_of
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 
@@ -55,6 +59,51 @@ def test_long_document_is_tokenized_in_pieces_without_loss(
     assert tokenizer.decode(document.token_ids) == text
     middle = len(document) // 2
     assert document.text_of(0, middle) + document.text_of(middle, len(document)) == text
+
+
+@pytest.mark.parametrize("prefixing", ["metaspace", "prepend"])
+def test_a_tokenizer_that_puts_a_space_before_a_text_puts_it_before_no_piece(
+    prefixing: str,
+) -> None:
+    """As those of Llama 2 do."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=False))
+    if prefixing == "metaspace":
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    else:
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        backend.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+        backend.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+    text = "".join(f"line {number} of many\n" for number in range(900))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
+    backend.train_from_iterator([text], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    (document,) = TokenizedCorpus([Document("d", "x", text)], tokenizer)
+    assert len(pieces_of(text)) > 3
+    assert tokenizer.decode(document.token_ids) == text
+    cuts = [*range(0, len(document), 7), len(document)]
+    assert "".join(document.text_of(a, b) for a, b in pairwise(cuts)) == text
+
+
+def test_long_documents_are_tokenized_a_few_at_a_time(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenized, "_CHARACTERS_AT_ONCE", 1000)
+    documents = [Document(str(number), "x", "words " * 300) for number in range(6)]
+    read: list[str] = []
+
+    def one_by_one() -> Iterator[Document]:
+        for document in documents:
+            read.append(document.id)
+            yield document
+
+    for done, (document, _) in enumerate(tokenized._tokenize(one_by_one(), tokenizer), start=1):
+        assert document is documents[done - 1]
+        assert len(read) == done
 
 
 def test_a_tokenizer_saved_with_truncation_and_padding_loses_and_adds_nothing(

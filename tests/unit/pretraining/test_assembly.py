@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from tests.stage_runs import small_batches
 from tests.tiny_models import (
     CHUNK_SIZE,
     MULTI_BYTE_TEXT,
+    VOCABULARY,
     byte_level_tokenizer,
     save_tiny_pair,
+    tiny_decoder,
+    tiny_encoder,
     word_piece_tokenizer,
 )
 
@@ -114,6 +118,67 @@ def test_a_tokenizer_of_more_tokens_than_the_encoder_knows_is_refused(
     given = section(decoder=str(pair["decoder"]), encoder=str(pair["encoder"]))
     with pytest.raises(UserError, match="the encoder knows 320"):
         build_model(given, byte_level_tokenizer())
+
+
+def test_what_reads_the_ids_of_a_decoder_with_a_padded_table_has_its_rows(
+    pair: dict[str, Path], tmp_path: Path
+) -> None:
+    padded = tiny_decoder("llama")
+    padded.resize_token_embeddings(VOCABULARY + 32)
+    padded.save_pretrained(tmp_path / "padded")
+    tokenizer = byte_level_tokenizer()
+    new = build_model(section(decoder=str(tmp_path / "padded")), tokenizer).model
+    assert new.config.shared_tokenizer
+    assert new.encoder.config.vocab_size == VOCABULARY + 32
+    given = section(decoder=str(tmp_path / "padded"), encoder=str(pair["encoder"]))
+    assert not build_model(given, tokenizer).model.config.shared_tokenizer
+
+
+def test_tokenizers_with_other_added_tokens_cut_text_in_other_ways(pair: dict[str, Path]) -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_tokens(["  "])
+    own = tiny_encoder("roberta")
+    own.resize_token_embeddings(len(tokenizer))
+    own.save_pretrained(pair["encoder"])
+    tokenizer.save_pretrained(pair["encoder"])
+    given = section(decoder=str(pair["decoder"]), encoder=str(pair["encoder"]))
+    assert not build_model(given, byte_level_tokenizer()).model.config.shared_tokenizer
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("transformers_weights", "adapter_model.bin"),
+        ("attn_implementation", "kernels-community/flash-attn"),
+    ],
+)
+def test_a_part_that_leads_to_other_weights_or_to_code_is_refused(
+    pair: dict[str, Path], part: str, key: str, value: str
+) -> None:
+    path = pair[part] / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    given = section(decoder=str(pair["decoder"]), encoder=str(pair["encoder"]))
+    with pytest.raises(UserError, match=rf"model\.{part}: .*cannot be loaded: its config.json"):
+        build_model(given, byte_level_tokenizer())
+
+
+def test_an_index_that_leads_out_of_the_folder_is_refused(pair: dict[str, Path]) -> None:
+    folder = pair["encoder"]
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    index = {"metadata": {}, "weight_map": {"weight": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    given = section(decoder=str(pair["decoder"]), encoder=str(folder))
+    with pytest.raises(UserError, match="leads out of the folder"):
+        build_model(given, byte_level_tokenizer())
+
+
+def test_parts_are_found_in_the_home_folder(
+    pair: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(pair["encoder"].parent))
+    given = section(decoder="~/decoder", encoder="~/encoder")
+    assert build_model(given, byte_level_tokenizer()).model.config.shared_tokenizer
 
 
 def test_a_pair_with_one_tokenizer_shares_it_and_another_does_not(pair: dict[str, Path]) -> None:

@@ -11,6 +11,7 @@ from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
+from refrag_rl.modeling.mixing import Kind
 from refrag_rl.pretraining import fused_loss
 from refrag_rl.pretraining.batch import Batch, stack
 from refrag_rl.pretraining.distillation import Teacher
@@ -68,6 +69,16 @@ def all_gradients(model: RefragForCausalLM, batch: Batch) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
+
+
+def test_the_teacher_reads_without_dropout() -> None:
+    model = tiny_refrag("gpt2")
+    batch = batch_for(model, [True] * CHUNKS, 1.0)
+    kind = torch.full((batch.output_ids.numel(),), int(Kind.OUTPUT))
+    steady = Teacher.of(model.eval(), batch, kind).states
+    assert any(module.p > 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    assert torch.equal(Teacher.of(model.train(), batch, kind).states, steady)
+    assert model.training and model.decoder.training
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
