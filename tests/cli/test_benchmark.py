@@ -296,7 +296,7 @@ def test_help_names_the_measurements(in_process: InProcess, word: str) -> None:
         (("latency", "policy.features=[colour]"), "colour", "lexical"),
         (("latency", "policy.width=30", "model=tiny-shape"), "width=30", "a multiple of heads=4"),
         (("latency", "model.encoder.model_type=none"), "none", "RoBERTa"),
-        (("pretrain", "length=1"), "length=1", "2 or more"),
+        (("pretrain", "length=1"), "length=1", "at least 2"),
         (("pretrain", "decoder.model_type=bert", "repeats=1"), "Bert", "causal"),
         (("pretrain", "decoder.model_type=no_such_model"), "no_such_model", "causal"),
         (("pretrain", "rates=[2]"), "rates", "choices"),
