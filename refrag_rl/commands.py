@@ -35,6 +35,8 @@ from refrag_rl.sweeps import (
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 _SIGNALLED = 128
+_ONE_RUN = ("pretrain", "inspect")
+"""Commands whose output is not a folder for each job."""
 _QUIET = "verbose=false"
 """What ``-q`` stands for; Hydra knows no options besides its own."""
 
@@ -94,6 +96,8 @@ def run_command(
     try:
         with stopping_at_once(), said_by_the_main_thread(), _user_errors(command):
             multirun = _check_options(sys.argv[1:])
+            if multirun and command in _ONE_RUN:
+                raise UserError("--multirun: this command makes one run; give it once for each")
             with leaving_no_empty_sweep():
                 compose_and_run()
                 if multirun and not started:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from glob import glob, has_magic
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,10 @@ def build_selectors(
 
 def _matches(name: str) -> list[str]:
     """Return the folders with a policy that a pattern matches; what is no pattern, as it is."""
-    if not has_magic(name) or Path(name).exists():
+    if not has_magic(name) or Path(name).expanduser().exists():
         return [name]
     # By length first, so that 10 stands after 9.
-    found = sorted(glob(name), key=lambda path: (len(path), path))
+    found = sorted(glob(expanduser(name)), key=lambda path: (len(path), path))
     policies = [path for path in found if find_policy(path) is not None]
     if not policies:
         raise UserError(
@@ -177,6 +178,20 @@ def build_comparator(
         heuristics,
         columns,
         oracle=oracle,
-        references=references,
+        references=_references(windows, refrag) if references else (),
         seed=seed,
     )
+
+
+def _references(windows: WindowSource, refrag: FrozenRefrag) -> tuple[str, ...]:
+    """Return the reference rows: without the full context where the decoder cannot read it."""
+    limit = refrag.reward_model.model.max_decoder_positions
+    window = windows[0]
+    text = len(window.prompt_ids) + len(window.output_ids)
+    length = 1 + window.num_chunks * window.chunk_size + text
+    if limit is None or length <= limit:
+        return REFERENCES
+    logger.warning(
+        "full_context is not compared: it has %d tokens, and the decoder reads %d", length, limit
+    )
+    return tuple(name for name in REFERENCES if name != "full_context")

@@ -93,6 +93,8 @@ def check_keys(config: DictConfig) -> None:
 def unknown_key(full_key: str, key: str, choices: Iterable[str]) -> str:
     """Return the message for a key that does not exist."""
     names = sorted(name for name in choices if name not in ("hydra", "_target_"))
+    if not names:
+        return f"there is no key {full_key}: {full_key.rpartition('.')[0]} has no settings"
     return f"there is no key {full_key}{suggestion(key, names)}\nchoices: {', '.join(names)}"
 
 

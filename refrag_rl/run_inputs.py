@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from refrag_rl.agents.starting import WARM_STARTS
 from refrag_rl.corpora.documents import Document
 from refrag_rl.errors import UserError
 from refrag_rl.run_folder import METADATA_FILE
@@ -60,7 +61,7 @@ def require_same_inputs(folder: Path, found: Mapping[str, str]) -> None:
 
 
 def make_paths_absolute(config: DictConfig) -> None:
-    """Let a run's config name its model, and the files of its corpus, from any folder."""
+    """Let a run's config name what it reads from any folder: model, corpus, first policy."""
     if config.corpus._target_ == _FILES:
         paths = config.corpus.path
         config.corpus.path = (
@@ -68,6 +69,11 @@ def make_paths_absolute(config: DictConfig) -> None:
         )
     if os.path.isdir(os.path.expanduser(config.refrag.path)):
         config.refrag.path = _absolute(config.refrag.path)
+    for section, key in ((config, "start_from"), (config.agent, "warm_start")):
+        path = section.get(key)
+        is_name = path is None or path in WARM_STARTS
+        if not is_name and os.path.isdir(os.path.expanduser(path)):
+            section[key] = _absolute(path)
 
 
 def _absolute(path: str) -> str:

@@ -16,7 +16,7 @@ POLICY_FOLDER = "policy"
 
 def find_policy(path: str | Path) -> Path | None:
     """Return the policy folder that a path means: itself, or the one in a run's folder."""
-    folder = Path(path)
+    folder = Path(path).expanduser()
     candidates = (folder, folder / POLICY_FOLDER)
     return next((candidate for candidate in candidates if is_policy_folder(candidate)), None)
 

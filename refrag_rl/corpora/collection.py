@@ -74,6 +74,8 @@ def collect(documents: Iterable[Document], in_memory_mb: object) -> Sequence[Doc
     kept: list[Document] = []
     size = 0
     for document in remaining:
+        if not isinstance(document.id, str):
+            raise UserError(f"a document has the id {document.id!r}; ids are text: give a str")
         kept.append(document)
         size += sum(map(sys.getsizeof, (document, document.id, document.text)))
         if size > in_memory_mb * 2**20:

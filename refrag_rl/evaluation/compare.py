@@ -61,7 +61,7 @@ class Comparator:
         columns: Sequence[Column],
         *,
         oracle: Bound | None = None,
-        references: bool = True,
+        references: Sequence[str] = REFERENCES,
         seed: int = 0,
         resamples: int = 5000,
         batch_size: int = 64,
@@ -79,7 +79,7 @@ class Comparator:
         self.batch_size = batch_size
         self._windows = windows
         self._rows = Rows(problem.windows, windows, self.columns, seed=seed, resamples=resamples)
-        self._wanted_references = REFERENCES if references else ()
+        self._wanted_references = tuple(references)
         self._references: dict[str, Scores] = {}
         self._heuristic_scores: dict[tuple[str, int], Scores] = {}
         self._bounds: dict[tuple[str, int], Scores] = {}

@@ -129,7 +129,7 @@ class StageBatches:
             keys["output_length"] = 1
         make = partial(
             kind,
-            self._corpus(section.domains),
+            self._corpus(number, section.domains),
             chunk_size=self._chunk_size,
             count=INDEFINITE,
             with_texts=self._with_texts,
@@ -155,14 +155,15 @@ class StageBatches:
             sizes=sizes,
         )
 
-    def _corpus(self, domains: list[str] | None) -> TokenizedCorpus:
+    def _corpus(self, number: int, domains: list[str] | None) -> TokenizedCorpus:
         if domains is None:
             return self._train
         missing = set(domains) - set(self._train.domains)
         if missing:
             raise UserError(
-                f"domains={list(domains)} in the mixture: no text of {', '.join(missing)}. "
-                f"Domains: {', '.join(self._train.domains)}."
+                f"parts.{number}.domains={list(domains)} of the mixture: no text of "
+                f"{', '.join(missing)}. Domains: {', '.join(self._train.domains)}.\n"
+                f"Give some of these, or null for all: STAGE.parts.{number}.domains=null"
             )
         return self._train.of_domains(domains)
 

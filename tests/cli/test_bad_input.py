@@ -169,6 +169,19 @@ def test_an_output_folder_that_holds_something_is_left_as_it_is(
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("name", ["pretrain", "inspect"])
+def test_commands_that_make_one_run_refuse_a_multirun(
+    in_process: InProcess, tmp_path: Path, name: str
+) -> None:
+    check(in_process(name, "--multirun", "output=runs/x"), tmp_path, "--multirun", "one run")
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_settings_of_what_has_none(in_process: InProcess, tmp_path: Path) -> None:
+    outcome = in_process("train", "agent=recency", "agent.total_rewards=5")
+    check(outcome, tmp_path, "no key agent.total_rewards: agent has no settings")
+
+
 @pytest.mark.parametrize(
     "error",
     [

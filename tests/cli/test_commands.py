@@ -14,8 +14,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from refrag_rl.agents.heuristics import HEURISTICS
+from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.report import COLUMNS
+from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from tests.cli.running import InProcess
 from tests.conftest import Command
 
@@ -200,6 +202,20 @@ def test_evaluate_every_kind_of_window(
             if (row["selector"], row["domain"]) == (selector["name"], "all")
         )
         assert sum(levels) / len(levels) == pytest.approx(mean, abs=1e-3)
+
+
+def test_policies_are_found_in_the_home_folder(
+    in_process: InProcess, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    PolicySelector(PointerPolicy(PointerConfig(16, width=8)), "grpo").save("mine/policy")
+    quick = ("corpus.split=all", "count=2", "rates=[4]")
+    for number, given in enumerate(("~/mine", "~/m*")):
+        outcome = in_process(
+            "evaluate", *tiny, *quick, f'selectors=["{given}"]', f"output=out{number}"
+        )
+        assert outcome.code == 0, outcome.err
+        assert "grpo" in {row["selector"] for row in rows_of(tmp_path / f"out{number}")}
 
 
 def test_a_report_without_a_reader_and_one_that_fails(

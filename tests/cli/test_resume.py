@@ -105,7 +105,10 @@ def test_a_killed_run_goes_on_without_the_policy_that_it_started_from(
     # Its own options, which are not those of the policy, have no effect.
     arguments = ("agent=grpo", f"{key}={tmp_path / 'first'}", *policy, *tiny, *QUICK)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert in_process("train", *arguments, "output=whole").code == 0
+    relative = [argument.replace(f"{tmp_path}/first", "first") for argument in arguments]
+    assert in_process("train", *relative, "output=whole").code == 0
+    # So that it can be gone on with from any folder.
+    assert f"{key.rpartition('.')[2]}: {tmp_path / 'first'}" in (whole / "config.yaml").read_text()
     assert json.loads((whole / "policy" / "policy.json").read_text())["config"]["width"] == 16
     kill_after_its_first_checkpoint(killed, *arguments)
     shutil.rmtree(tmp_path / "first")

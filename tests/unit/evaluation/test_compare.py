@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from refrag_rl import comparison
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.comparison import build_columns
 from refrag_rl.corpora.windows import WindowSource
@@ -20,6 +22,7 @@ from refrag_rl.evaluation.multiplicity import holm
 from refrag_rl.evaluation.report import write_window_scores
 from refrag_rl.evaluation.windows import JoinedWindows, LaterWindows
 from refrag_rl.observation import Observation
+from tests.planted import PlantedWindows
 
 COUNT = 16
 
@@ -102,20 +105,32 @@ def test_references_are_the_ends_of_the_scale(problem: ExpansionProblem) -> None
     )
 
 
+def test_a_full_context_that_the_decoder_cannot_read_is_no_reference() -> None:
+    windows = PlantedWindows(count=2)
+    text = len(windows[0].prompt_ids) + len(windows[0].output_ids)
+    needed = 1 + windows.num_chunks * windows.chunk_size + text
+    for limit, expected in ((needed, REFERENCES), (None, REFERENCES), (needed - 1, REFERENCES[:3])):
+        model = SimpleNamespace(max_decoder_positions=limit)
+        refrag: Any = SimpleNamespace(reward_model=SimpleNamespace(model=model))
+        assert comparison._references(windows, refrag) == expected
+
+
 def test_selectors_have_the_same_rows_without_references(problem: ExpansionProblem) -> None:
     columns = build_columns([4], [], chunk_size=problem.chunk_size, num_chunks=problem.num_chunks)
     policy, heuristics = Fixed("policy", [2, 0, 6]), [Fixed("first", [0, 1, 2])]
     rows = {}
-    for references in (True, False):
+    for references in (REFERENCES, REFERENCES[:-1], ()):
         compared = Comparator(
             problem, problem.reward_model, heuristics, columns, references=references
         )
         told: list[str] = []
         expected = compared.reports(1)
-        rows[references] = compared.compare([policy], told.append)
+        rows[len(references)] = compared.compare([policy], told.append)
         assert len(told) == expected
-    assert rows[False] == [row for row in rows[True] if row["selector"] not in REFERENCES]
-    assert rows[False] != rows[True]
+    selections = [row for row in rows[4] if row["selector"] not in REFERENCES]
+    assert rows[0] == selections
+    assert rows[3] == [row for row in rows[4] if row["selector"] != "full_context"]
+    assert len(rows[0]) < len(rows[3]) < len(rows[4])
 
 
 def test_differences_are_paired_and_to_the_heuristic_of_the_lowest_mean(
