@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from refrag_rl.configs import check_config, describe, first_line, suggestion
-from refrag_rl.errors import FullDiskError, NotFiniteError, StoppedError, UserError
+from refrag_rl.configs import check_config, describe, suggestion, without_advice
+from refrag_rl.errors import FullDiskError, NotFiniteError, StoppedError, UserError, first_line
 from refrag_rl.full_disk import is_full_disk, said_by_the_main_thread
 from refrag_rl.full_memory import is_out_of_memory
 from refrag_rl.printable import message as as_message
@@ -176,9 +176,8 @@ def _user_errors(command: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        what = first_line(str(error)) or "it cannot be allocated"
         advice = "give smaller windows, batches (refrag.batch_tokens) or a smaller model"
-        _exit(command, f"not enough memory: {what}\n{advice}", EXIT_USER_ERROR)
+        _exit(command, f"not enough memory: {first_line(error)}\n{advice}", EXIT_USER_ERROR)
 
 
 def _exit(command: str, message: str, code: int) -> NoReturn:
@@ -188,5 +187,5 @@ def _exit(command: str, message: str, code: int) -> NoReturn:
 
 
 def _reason(error: Exception) -> str:
-    first = first_line(str(error))
+    first = without_advice(str(error))
     return first if isinstance(error, ValueError) and first else f"{type(error).__name__} {first}"

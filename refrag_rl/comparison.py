@@ -17,7 +17,7 @@ from refrag_rl.agents.oracle import Oracle
 from refrag_rl.agents.policy_selector import PolicySelector
 from refrag_rl.agents.selector import Selector
 from refrag_rl.agents.shipped import find_shipped, is_shipped_name
-from refrag_rl.composition import FrozenRefrag, build_problem
+from refrag_rl.composition import OTHER_ROWS, FrozenRefrag, build_problem
 from refrag_rl.configs import suggestion
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.envs.budget import Budget, BudgetSpec, compression_rate
@@ -72,7 +72,7 @@ def build_selectors(
     folders = [name for name in unique if name not in HEURISTICS]
     policies = [_load_policy(name, reward_model) for name in folders]
     given = [policy.name for policy in policies]
-    taken = (*HEURISTICS, *REFERENCES, *Oracle.names)
+    taken = (*HEURISTICS, *OTHER_ROWS)
     for policy, folder in zip(policies, folders, strict=True):
         if given.count(policy.name) > 1 or policy.name in taken:
             policy.name = f"{policy.name} {folder}"
@@ -186,9 +186,7 @@ def build_comparator(
 def _references(windows: WindowSource, refrag: FrozenRefrag) -> tuple[str, ...]:
     """Return the reference rows: without the full context where the decoder cannot read it."""
     limit = refrag.reward_model.model.max_decoder_positions
-    window = windows[0]
-    text = len(window.prompt_ids) + len(window.output_ids)
-    length = 1 + window.num_chunks * window.chunk_size + text
+    length = windows[0].positions(windows.num_chunks)
     if limit is None or length <= limit:
         return REFERENCES
     logger.warning(

@@ -37,6 +37,9 @@ from refrag_rl.modeling.quiet import silence_kernel_advice
 from refrag_rl.observation import Inputs
 from refrag_rl.reward import RewardModel
 
+OTHER_ROWS = (*REFERENCES, *Oracle.names)
+"""Rows of a comparison that are no agent's and no heuristic's."""
+
 
 @dataclass(frozen=True)
 class FrozenRefrag:
@@ -263,7 +266,7 @@ def build_agent(section: DictConfig) -> Selector:
         raise UserError(
             f"agent._target_={section._target_} is no selector: it needs a name and select()"
         )
-    if agent.name in (*REFERENCES, *Oracle.names):
+    if agent.name in OTHER_ROWS:
         raise UserError(f"agent name {agent.name} is taken by another row; give another")
     return agent
 

@@ -129,7 +129,8 @@ def describe(error: Exception) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return _describe_config_error(cause, text)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: this is not key=value in Hydra's grammar ({first_line(text)})"
+        reason = without_advice(text)
+        return f"{error.override}: this is not key=value in Hydra's grammar ({reason})"
     options = _OPTIONS.search(text)
     if options:
         group, given = options[1], options[2]
@@ -137,21 +138,21 @@ def describe(error: Exception) -> str:
         return f"there is no {group}={given}{suggestion(given, names)}\nchoices: {', '.join(names)}"
     for pattern, advice in _ADVICE.items():
         if re.search(pattern, text):
-            return f"{first_line(text)}\n{advice}"
+            return f"{without_advice(text)}\n{advice}"
     missing = _NOT_FOUND.search(text)
     if missing:
         return f"there is no config {missing[1]}"
-    return first_line(text)
+    return without_advice(text)
 
 
-def first_line(text: str) -> str:
+def without_advice(text: str) -> str:
     """Return the first line of a message that says something, without Hydra's advice."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return first.split(", set env var HYDRA_FULL_ERROR")[0]
 
 
 def _describe_config_error(error: OmegaConfBaseException, context: str) -> str:
-    first = first_line(str(error.msg or error))
+    first = without_advice(str(error.msg or error))
     unknown = _UNKNOWN_KEY.search(first)
     parent: Any = error.parent_node
     if unknown and isinstance(parent, DictConfig):

@@ -67,12 +67,13 @@ def make_paths_absolute(config: DictConfig) -> None:
         config.corpus.path = (
             [_absolute(path) for path in paths] if OmegaConf.is_list(paths) else _absolute(paths)
         )
-    if os.path.isdir(os.path.expanduser(config.refrag.path)):
-        config.refrag.path = _absolute(config.refrag.path)
-    for section, key in ((config, "start_from"), (config.agent, "warm_start")):
+    sources = [(config.refrag, "path"), (config, "start_from")]
+    if config.agent.get("warm_start") not in WARM_STARTS:
+        sources.append((config.agent, "warm_start"))
+    for section, key in sources:
         path = section.get(key)
-        is_name = path is None or path in WARM_STARTS
-        if not is_name and os.path.isdir(os.path.expanduser(path)):
+        # What is no folder is a name.
+        if path is not None and os.path.isdir(os.path.expanduser(path)):
             section[key] = _absolute(path)
 
 

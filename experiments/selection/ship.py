@@ -63,14 +63,14 @@ def ship(
     model = Path(refrag).name if Path(refrag).name != "model" else Path(refrag).parent.name
     figures = figures_of(results, agent)
     folder = assets / model / name
+    histories = [runs_of(run) for run in runs]
     trainings = [
-        {**training, "commit": metadata.get("commit"), "command": command_of(metadata, data)}
-        for run, training in zip(runs, stored.training["together"], strict=True)
-        for metadata in runs_of(run)[-1:]
+        {**training, "commit": own.get("commit"), "command": command_of(own, data)}
+        for (*_, own), training in zip(histories, stored.training["together"], strict=True)
     ]
     stored = replace(stored, training={"refrag_name": model, "trainings": trainings})
     save_policy(stored, folder)
-    text = card(name, model, stored, [runs_of(run) for run in runs], figures, data)
+    text = card(name, model, stored, histories, figures, data)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder
 

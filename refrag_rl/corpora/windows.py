@@ -66,6 +66,11 @@ class Window:
         """``k``, in decoder tokens."""
         return self.context_ids.shape[1]
 
+    def positions(self, expanded: int) -> int:
+        """Return the decoder positions of the window with so many chunks expanded, bos included."""
+        text = len(self.prompt_ids) + len(self.output_ids)
+        return 1 + text + self.num_chunks + expanded * (self.chunk_size - 1)
+
     def context_tokens(self) -> NDArray[np.int64]:
         """Return the tokens of the context in order, padding left out, (s,)."""
         return self.context_ids[self.chunk_mask].reshape(-1)

@@ -22,6 +22,7 @@ from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.config import RefragConfig
 from refrag_rl.modeling.model import RefragForCausalLM
+from refrag_rl.modeling.parts import folder_or_name
 from refrag_rl.modeling.strangers import require_harmless, require_readable_json
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -194,12 +195,10 @@ def load_tokenizer(role: str, name: str | os.PathLike[str]) -> PreTrainedTokeniz
     Raises:
         UserError: It cannot be loaded.
     """
-    folder = Path(name).expanduser()
+    source = folder_or_name(name)
     try:
-        require_readable_json(folder)
-        return AutoTokenizer.from_pretrained(
-            folder if folder.is_dir() else name, trust_remote_code=False
-        )
+        require_readable_json(Path(source))
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise UserError(
             f"{role}={str(name)!r}: its tokenizer cannot be loaded ({first_line(error, 160)}).\n"

@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 ModelOrPath = PreTrainedModel | str | os.PathLike[str]
 
 
+def folder_or_name(given: str | os.PathLike[str]) -> Path | str:
+    """Return the folder that is meant, ``~`` being one's home; else the name, for the hub."""
+    folder = Path(given).expanduser()
+    return folder if folder.is_dir() else os.fspath(given)
+
+
 def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTrainedModel:
     """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it.
 
@@ -27,10 +33,9 @@ def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTra
     """
     if isinstance(model, PreTrainedModel):
         return model
-    if Path(model).expanduser().is_dir():
-        model = Path(model).expanduser()
+    model = folder_or_name(model)
     try:
-        if isinstance(model, Path) and model.is_dir():
+        if isinstance(model, Path):
             require_safetensors(model)
         require_own_weights(PreTrainedConfig.get_config_dict(model)[0])
     except UserError as error:

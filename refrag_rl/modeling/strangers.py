@@ -48,9 +48,7 @@ def require_safetensors(folder: Path) -> None:
         UserError: Its weights are pickled, or it leads out of itself. The message is a reason
             alone.
     """
-    for name in _REFUSED_FILES:
-        if (folder / name).exists():
-            raise UserError(f"it holds {name}, which leads to another model")
+    _refuse_adapters(folder)
     _weight_files(folder)
 
 
@@ -87,9 +85,7 @@ def require_harmless(folder: Path, config: dict[str, Any]) -> None:
         UserError: It leads out of itself, to code, or to more layers than it has tensors; it has no
             weights in safetensors, or they cannot be read. The message is a reason alone.
     """
-    for name in _REFUSED_FILES:
-        if (folder / name).exists():
-            raise UserError(f"it holds {name}, which leads to another model")
+    _refuse_adapters(folder)
     _check_entries(config, _REFUSED_KEYS)
     files = _weight_files(folder)
     tensors = sum(_count_tensors(file) for file in files)
@@ -99,10 +95,16 @@ def require_harmless(folder: Path, config: dict[str, Any]) -> None:
             raise UserError(f"its config.json has {key}={value!r}, for {tensors} tensors")
 
 
+def _refuse_adapters(folder: Path) -> None:
+    for name in _REFUSED_FILES:
+        if (folder / name).exists():
+            raise UserError(f"it holds {name}, which leads to another model")
+
+
 def _check_entries(config: dict[str, Any], refused: Collection[str]) -> None:
     for key, value in _entries(config):
         if key in refused and value is not None:
-            raise UserError(f"its config.json has {key}, which leads out of the folder")
+            raise UserError(f"its config.json has {key}, which cannot be used here")
         if key.endswith("attn_implementation") and value not in _ATTENTION:
             raise UserError(f"its config.json asks for the attention {value!r}")
 

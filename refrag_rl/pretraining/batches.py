@@ -114,7 +114,7 @@ class Part:
         window = self.source[0]
         is_taught = self.distillation > 0
         count = window.num_chunks if is_taught else self.expanded_count(window, fraction)
-        return _row_length(window, count)
+        return window.positions(count)
 
 
 class MixtureBatches:
@@ -157,7 +157,7 @@ class MixtureBatches:
         first = source[int(rng.integers(INDEFINITE))]
         fraction = rng.uniform(*self._fraction) if part.expansion == "mixed" else 0.0
         count = part.expanded_count(first, fraction)
-        rows = self._size.rows(_row_length(first, count))
+        rows = self._size.rows(first.positions(count))
         windows = [first]
         windows += [source[int(rng.integers(INDEFINITE))] for _ in range(rows - 1)]
         expanded = np.stack(
@@ -206,12 +206,6 @@ def draw_reconstruction(source: WindowSource, size: BatchSize, rng: np.random.Ge
     """Draw a batch of windows to reconstruct."""
     rows = size.rows(_reconstruction_length(source))
     return reconstruction([source[int(rng.integers(INDEFINITE))] for _ in range(rows)])
-
-
-def _row_length(window: Window, expanded: int) -> int:
-    """Return the decoder positions of a window of whose chunks so many stand as tokens."""
-    text = len(window.prompt_ids) + len(window.output_ids)
-    return 1 + text + window.num_chunks + expanded * (window.chunk_size - 1)
 
 
 def _reconstruction_length(source: WindowSource) -> int:

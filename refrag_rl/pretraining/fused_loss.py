@@ -55,7 +55,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             if teacher is not None and share is not None:
                 parts += [teacher[rows].to(dtype) @ low_weight.T, share[rows, None]]
             for blocks in zip(*(part.split(block) for part in parts), strict=True):
-                loss += _replace_by_gradient(*blocks)
+                loss += _loss_of(*blocks, with_gradient=any(needed))
             if state_gradient is not None:
                 state_gradient[rows] = logits @ low_weight
             if weight_gradient is not None:
@@ -74,14 +74,16 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         return (*kept, *(None,) * 5)
 
 
-def _replace_by_gradient(
+def _loss_of(
     logits: Tensor,
     tokens: Tensor,
     scale: Tensor,
     teacher_logits: Tensor | None = None,
     share: Tensor | None = None,
+    *,
+    with_gradient: bool,
 ) -> Tensor:
-    """Return the loss of some positions, (), and write its gradient over their logits.
+    """Return the loss of some positions, (); its gradient replaces their logits, if wanted.
 
     Args:
         logits: (n, V), of any type.
@@ -89,6 +91,7 @@ def _replace_by_gradient(
         scale: (n, 1), weights of the positions in the loss.
         teacher_logits: (n, V), or none.
         share: (n, 1), of the teacher's predictions in the targets.
+        with_gradient: Without it the logits are lost, too.
     """
     relative = logits.float()  # the logits themselves where they are float32
     relative.sub_(relative.amax(1, keepdim=True))
@@ -100,6 +103,8 @@ def _replace_by_gradient(
         chosen = chosen * (1 - share) + (followed * relative).sum(1, keepdim=True)
     total = relative.exp_().sum(1, keepdim=True)
     loss = ((total.log() - chosen) * scale).sum()
+    if not with_gradient:
+        return loss
     relative.mul_(scale / total).scatter_add_(1, tokens, -own)
     if followed is not None:
         relative.sub_(followed.mul_(scale))

@@ -47,8 +47,7 @@ def test_every_file_of_the_extending_examples_is_shown() -> None:
 def test_examples_are_short() -> None:
     examples = sorted((ROOT / "examples").rglob("*.py"))
     assert len(examples) >= 9
-    longer = ("serve_policy.py", "extending/my_windows.py")
-    most = dict.fromkeys(examples, 60) | {ROOT / "examples" / name: 80 for name in longer}
+    most = dict.fromkeys(examples, 60) | {ROOT / "examples" / "serve_policy.py": 80}
     assert [path for path in examples if len(path.read_text().splitlines()) > most[path]] == []
 
 

@@ -197,6 +197,23 @@ def test_over_all_cells_selectors_are_compared_with_the_best_heuristic(script, c
     assert level["best heuristic"][0] == 1
 
 
+def test_runs_of_agents_are_compared_on_the_windows_that_both_have(script, cells):
+    for kind in ("strong", "contiguous"):
+        path = cells / "docs" / kind
+        grpo = pd.read_parquet(path / "grpo.parquet")
+        place = grpo.groupby("selector").cumcount()
+        # Better on the later windows, which the other agent does not have.
+        long = grpo.assign(log_perplexity=grpo.log_perplexity - (place >= 30))
+        long.to_parquet(path / "long.parquet")
+        grpo[place < 30].to_parquet(path / "grpo.parquet")
+    found = script("scores").read_cells(cells)
+    level = script("results").improvements(found, "grpo", ["grpo", "long", "absent"])
+    assert list(level) == ["best heuristic", "long"]
+    assert level["long"][0] == pytest.approx(0.5)
+    # Better in the cell with room, a little worse in the other.
+    assert level["best heuristic"][0] == pytest.approx((1 + 1 / 6) / 2, abs=0.2)
+
+
 def test_seeds_that_never_arrive_count_as_the_latest(script):
     rewards = script("curve_tables").rewards
     assert rewards([1000.0, None, 3000.0, 2000.0, 4000.0]) == "3,000 (4 of 5 seeds)"
