@@ -107,9 +107,21 @@ def _load_policy(name: str, reward_model: RewardModel) -> Selector:
 
 
 def build_columns(
-    rates: Sequence[float], budgets: Sequence[int], *, chunk_size: int, num_chunks: int
+    rates: Sequence[float],
+    budgets: Sequence[int],
+    *,
+    chunk_size: int,
+    num_chunks: int,
+    section: str = "",
 ) -> list[Column]:
     """Return the budgets to compare at: rates first, each number of chunks once.
+
+    Args:
+        rates: Effective compression rates.
+        budgets: Numbers of chunks.
+        chunk_size: ``k``, in tokens.
+        num_chunks: ``L``, chunks of a window.
+        section: Of the config that holds ``rates`` and ``budgets``, with its dot; for errors.
 
     Raises:
         UserError: There are none, or one is out of range.
@@ -121,7 +133,7 @@ def build_columns(
             budget = Budget.parse(spec, chunk_size=chunk_size, num_chunks=num_chunks)
         except UserError as error:
             key = "rates" if isinstance(spec, str) else "budgets"
-            raise UserError(f"{key} to compare at: {error}") from error
+            raise UserError(f"{section}{key}: {error}") from error
         column = _column(budget, chunk_size, num_chunks)
         is_known = columns.setdefault(column.chunks, column) is not column
         if is_known and isinstance(spec, str):
@@ -131,7 +143,9 @@ def build_columns(
                 column.chunks,
             )
     if not columns:
-        raise UserError("there is nothing to compare at; give rates=[8,4,2] or budgets=[5]")
+        raise UserError(
+            f"there is nothing to compare at; give {section}rates=[8,4,2] or {section}budgets=[5]"
+        )
     return list(columns.values())
 
 

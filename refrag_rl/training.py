@@ -32,6 +32,7 @@ from refrag_rl.composition import (
 )
 from refrag_rl.corpora.documents import Document, Split
 from refrag_rl.corpora.windows import WindowSource
+from refrag_rl.envs.budget import Budget
 from refrag_rl.envs.problem import ExpansionProblem
 from refrag_rl.envs.vector import SelectiveExpansionVectorEnv
 from refrag_rl.errors import NotFiniteError, UserError
@@ -313,6 +314,12 @@ def _learning(
     heuristics: Sequence[Selector],
 ) -> Learning:
     section = config.env
+    if section.baseline_heuristics and section.reward_baseline.value != "best_heuristic":
+        raise UserError(
+            f"env.baseline_heuristics={list(section.baseline_heuristics)} has no effect with "
+            f"env.reward_baseline={section.reward_baseline.value}\nleave it out, or give "
+            "env.reward_baseline=best_heuristic"
+        )
     problem = build_problem(
         training_windows(config, documents, refrag),
         refrag,
@@ -347,11 +354,14 @@ def _comparator(
     budgets = list(config.evaluation.budgets)
     # What is trained at a fixed number of chunks is compared at it, too.
     if isinstance(config.budget, int):
+        # One out of range is an error of its own, not of the comparison's.
+        Budget.parse(config.budget, chunk_size=windows.chunk_size, num_chunks=windows.num_chunks)
         budgets.append(config.budget)
     columns = build_columns(
         list(config.evaluation.rates),
         budgets,
         chunk_size=windows.chunk_size,
         num_chunks=windows.num_chunks,
+        section="evaluation.",
     )
     return build_comparator(windows, refrag, heuristics, columns, config.seed)

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from refrag_rl.corpora.documents import DistinctNames, Document
 from refrag_rl.errors import UserError, first_line
@@ -19,6 +19,18 @@ _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TEXT = (".txt", ".md", ".rst", ".tex", ".text")
 _PARQUET_ROWS = 256
 _SUFFIXES = (*_TEXT, *_JSONL, ".parquet")
+
+
+class _Fields(NamedTuple):
+    """Where a row has its text and its name, and the section of the config that says so."""
+
+    text: str
+    id: str
+    section: str
+
+    @property
+    def advice(self) -> str:
+        return f"Choose one with {self.section}.text_field=..."
 
 
 def load(
@@ -40,7 +52,8 @@ def load(
             file is its name.
         domain: Domain of all documents. Default: a row's ``domain`` field, else the file's name
             without its endings.
-        key: What errors call ``path``, as on the command line.
+        key: What errors call ``path``, as on the command line; the section before its last dot is
+            that of the other options.
 
     Yields:
         Documents in the order of the files; empty texts are left out. Where ids repeat, later
@@ -51,15 +64,16 @@ def load(
         UserError: A file is missing, of an unknown kind, unreadable, or has no text; a row has no
             such field.
     """
-    require_text("text_field", text_field)
-    require_text("id_field", id_field)
+    fields = _Fields(text_field, id_field, key.rpartition(".")[0])
+    require_text(f"{fields.section}.text_field", text_field)
+    require_text(f"{fields.section}.id_field", id_field)
     if domain is not None:
-        require_text("domain", domain)
+        require_text(f"{fields.section}.domain", domain)
     names = DistinctNames()
     found = False
     for file in _expand(path, key):
         name = _name(file).split(".")[0]
-        for row_id, row_domain, text in _rows(file, text_field, id_field):
+        for row_id, row_domain, text in _rows(file, fields):
             if text.strip():
                 found = True
                 yield Document(names.of(row_id), domain or row_domain or name, text)
@@ -96,7 +110,7 @@ def _expand(
         raise UserError(f"{key}=[]: the list is empty. Give at least one file.")
 
 
-def _rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str | None, str]]:
+def _rows(file: Path, fields: _Fields) -> Iterator[tuple[str, str | None, str]]:
     """Yield id, domain (if the row has one) and text of each document of a file."""
     if not file.name.endswith(_SUFFIXES):
         raise UserError(
@@ -110,15 +124,15 @@ def _rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str
         if file.name.endswith(_TEXT):
             yield _name(file), None, _text(file.read_bytes(), str(file))
         elif file.name.endswith(".parquet"):
-            yield from _parquet_rows(file, text_field, id_field)
+            yield from _parquet_rows(file, fields)
         else:
-            yield from _json_rows(file, text_field, id_field)
+            yield from _json_rows(file, fields)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{file}: it cannot be read ({reason}).") from error
 
 
-def _json_rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str, str | None, str]]:
+def _json_rows(file: Path, fields: _Fields) -> Iterator[tuple[str, str | None, str]]:
     with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -132,14 +146,12 @@ def _json_rows(file: Path, text_field: str, id_field: str) -> Iterator[tuple[str
                 raise UserError(f"{where}: this is not JSON ({error}).") from error
             if not isinstance(row, dict):
                 raise UserError(
-                    f"{where}: a JSON object is needed, such as {{{text_field!r}: ...}}"
+                    f"{where}: a JSON object is needed, such as {{{fields.text!r}: ...}}"
                 )
-            yield _document(row, where, f"{_name(file)}:{number}", text_field, id_field)
+            yield _document(row, where, f"{_name(file)}:{number}", fields)
 
 
-def _parquet_rows(
-    file: Path, text_field: str, id_field: str
-) -> Iterator[tuple[str, str | None, str]]:
+def _parquet_rows(file: Path, fields: _Fields) -> Iterator[tuple[str, str | None, str]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -147,38 +159,37 @@ def _parquet_rows(
         # Buffered, a column is read in pieces and not whole.
         table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
         columns = [
-            name for name in (text_field, id_field, "domain") if name in table.schema_arrow.names
+            name for name in (fields.text, fields.id, "domain") if name in table.schema_arrow.names
         ]
-        if text_field not in columns:
+        if fields.text not in columns:
             raise UserError(
-                f"{file}: there is no column {text_field}. Columns: "
-                f"{_few(table.schema_arrow.names)}. Choose one with corpus.text_field=..."
+                f"{file}: there is no column {fields.text}. Columns: "
+                f"{_few(table.schema_arrow.names)}. {fields.advice}"
             )
         number = 0
         for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 where = f"{file}, row {number}"
-                yield _document(row, where, f"{_name(file)}:{number}", text_field, id_field)
+                yield _document(row, where, f"{_name(file)}:{number}", fields)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{file}: it cannot be read as parquet ({first_line(error)}).") from error
 
 
 def _document(
-    row: Mapping[str, Any], where: str, default_id: str, text_field: str, id_field: str
+    row: Mapping[str, Any], where: str, default_id: str, fields: _Fields
 ) -> tuple[str, str | None, str]:
-    if text_field not in row:
+    if fields.text not in row:
         raise UserError(
-            f"{where}: there is no field {text_field!r}. Fields: {_few(row)}. "
-            "Choose one with corpus.text_field=..."
+            f"{where}: there is no field {fields.text!r}. Fields: {_few(row)}. {fields.advice}"
         )
-    text = row[text_field]
+    text = row[fields.text]
     if not isinstance(text, str):
-        raise UserError(f"{where}: field {text_field!r} is no text but {type(text).__name__}.")
+        raise UserError(f"{where}: field {fields.text!r} is no text but {type(text).__name__}.")
     domain = row.get("domain")
-    row_id = row.get(id_field)
+    row_id = row.get(fields.id)
     name = default_id if row_id is None else str(row_id)
-    for field, value in ((text_field, text), (id_field, name), ("domain", domain)):
+    for field, value in ((fields.text, text), (fields.id, name), ("domain", domain)):
         if isinstance(value, str) and not _is_encodable(value):
             raise UserError(f"{where}: field {field!r} holds a lone surrogate.")
     return name, domain if isinstance(domain, str) else None, text
@@ -205,11 +216,15 @@ def _name(file: Path) -> str:
 def require_text(key: str, value: object) -> None:
     """Check an option that is a name.
 
+    Args:
+        key: What the error calls it, as on the command line.
+        value: As given.
+
     Raises:
         UserError: It is no text, or an empty one.
     """
     if not isinstance(value, str) or not value or not _is_encodable(value):
-        raise UserError(f"corpus.{key}={value!r}: give a name.")
+        raise UserError(f"{key}={value!r}: give a name.")
 
 
 def _text(data: bytes, where: str) -> str:

@@ -45,10 +45,10 @@ def load(
         UserError: The data set cannot be loaded, or has no such field.
     """
     for key, value in (("name", name), ("text_field", text_field), ("id_field", id_field)):
-        require_text(key, value)
+        require_text(f"corpus.{key}", value)
     for key, optional in (("config", config), ("revision", revision), ("domain", domain)):
         if optional is not None:
-            require_text(key, optional)
+            require_text(f"corpus.{key}", optional)
     if not isinstance(streaming, bool):
         raise UserError(f"corpus.streaming={streaming!r}: give true or false.")
     if limit is not None and (type(limit) is not int or limit < 1):

@@ -57,7 +57,11 @@ def load_documents(data: DataSection, split: Split, in_memory_mb: float) -> Sequ
         key, paths, kept = "data.validation_files", data.validation_files, "all"
     elif reads_all:
         kept = "all"
-    from_files = files.load(list(paths), key=key) if paths else iter(())
+    from_files = (
+        files.load(list(paths), text_field=data.text_field, id_field=data.id_field, key=key)
+        if paths
+        else iter(())
+    )
     documents = collect(
         chain(
             select_split(docs.load(), split) if data.docs else [],

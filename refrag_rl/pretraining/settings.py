@@ -41,6 +41,8 @@ class DataSection:
     files: list[str] = field(default_factory=list)
     files_split: FilesSplit = FilesSplit.train
     validation_files: list[str] = field(default_factory=list)
+    text_field: str = "text"
+    id_field: str = "id"
 
 
 @dataclass

@@ -51,3 +51,12 @@ def test_files_without_a_training_document_are_an_error(tmp_path: Path) -> None:
     file.write_text(json.dumps({"id": held_out, "text": "words"}))
     with pytest.raises(UserError, match=r"data\.files_split=all"):
         ids(DataSection(docs=False, files=[str(file)]), "train")
+
+
+def test_rows_with_other_fields(tmp_path: Path) -> None:
+    file = tmp_path / "pages.jsonl"
+    file.write_text("\n".join(json.dumps({"url": each, "body": "words"}) for each in IDS))
+    data = DataSection(docs=False, files=[str(file)], text_field="body", id_field="url")
+    assert ids(data, "train") == [each for each in IDS if split_of(each) == "train"]
+    with pytest.raises(UserError, match=r"Fields: url, body\. Choose .* data\.text_field="):
+        ids(DataSection(docs=False, files=[str(file)]), "train")
