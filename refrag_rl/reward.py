@@ -202,8 +202,8 @@ class RewardModel:
             expanded: (B, L) bool, the chunks read as tokens; ignored in padding chunks.
 
         Raises:
-            UserError: The windows' chunk size is not the model's, or a sequence is longer than the
-                decoder can read.
+            UserError: The windows' chunk size is not the model's, a window has no output, or a
+                sequence is longer than the decoder can read.
         """
         selections = self._selections(windows, expanded)
         keys = [(window.key, np.packbits(row).tobytes()) for window, row in selections]
@@ -303,7 +303,9 @@ def _sequence(
     expanded: NDArray[np.bool_],
     chunk_embeddings: NDArray[np.float32] | None,
 ) -> MixedSequence:
-    """Return a window's prompt and output with some context."""
+    """Return a window's prompt and output with some context, or raise where there is no output."""
+    if not window.output_ids.size:
+        raise UserError(f"window {window.key} has no output tokens: there is nothing to score")
     return MixedSequence(
         context_ids=context_ids,
         chunk_mask=chunk_mask,

@@ -7,18 +7,20 @@ import numpy as np
 from refrag_rl.corpora.documents import Document
 from refrag_rl.corpora.sampling import Span, assemble
 from refrag_rl.corpora.tokenized import TokenizedCorpus
+from refrag_rl.errors import UserError
 
 
 def load(path, domain="questions"):
     """Return one document a row, its text the row itself; its id decides the split."""
     with open(path, encoding="utf-8") as file:
-        return [Document(str(row["id"]), domain, json.dumps(row)) for row in map(json.loads, file)]
+        rows = [json.loads(line) for line in file]
+    if not all({"id", "question", "passages", "answer"} <= set(row) for row in rows):
+        raise UserError(f"{path}: each row needs id, question, passages and answer")
+    return [Document(str(row["id"]), domain, json.dumps(row)) for row in rows]
 
 
 class QuestionWindows:
-    """Context: the passages, best first. Prompt: the question. Output: the answer.
-
-    Of a passage the whole chunks are kept, so each row needs one of ``k`` tokens or more.
+    """Context: whole chunks of the passages, best first. Prompt: the question. Output: the answer.
 
     Args:
         corpus: Rows of one split.
@@ -51,10 +53,7 @@ class QuestionWindows:
             chunks = min(len(passage) // self.chunk_size, left)
             passages += [Span(passage, 0, chunks * self.chunk_size)] * (chunks > 0)
             left -= chunks
-        parts = {
-            "prompt": Span(prompt, 0, len(prompt)),
-            "output": Span(output, 0, len(output)),
-            "passage_scores": range(len(passages), 0, -1),
-        }
+        parts = {"passages": passages, "passage_scores": range(len(passages), 0, -1)}
+        parts |= {"prompt": Span(prompt, 0, len(prompt)), "output": Span(output, 0, len(output))}
         sizes = {"chunk_size": self.chunk_size, "num_chunks": self.num_chunks}
-        return assemble(key=source.id, passages=passages, prompt_position="after", **parts, **sizes)
+        return assemble(key=source.id, prompt_position="after", **parts, **sizes)

@@ -44,6 +44,18 @@ def some_windows():
     ]
 
 
+def test_a_window_without_output_is_an_error_that_names_it():
+    reward, window = tiny_reward(), random_window(7, output_length=0)
+    nothing = np.zeros((1, L), dtype=bool)
+    for score in (
+        lambda: reward.log_perplexity([window], nothing),
+        lambda: reward.token_log_likelihood([window], nothing),
+        lambda: reward.log_perplexity_of_last_tokens([window], 4),
+    ):
+        with pytest.raises(UserError, match=f"{window.key} has no output"):
+            score()
+
+
 def test_log_perplexity_is_the_mean_over_the_output_of_the_model_s_own_forward():
     reward, windows = tiny_reward(), some_windows()
     sets = random_sets(len(windows))
