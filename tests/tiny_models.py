@@ -73,7 +73,10 @@ ENCODERS = ("roberta", "bert")
 
 
 def tiny_decoder(family: str, seed: int = 0, **options: object) -> PreTrainedModel:
-    """Make a random causal language model with weights large enough for its logits to differ."""
+    """Make a random causal language model with weights large enough for its logits to differ.
+
+    Families without options of their own get those of Llama.
+    """
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
         family,
@@ -83,7 +86,7 @@ def tiny_decoder(family: str, seed: int = 0, **options: object) -> PreTrainedMod
             "eos_token_id": 2,
             "pad_token_id": 0,
             "initializer_range": 0.2,
-            **_DECODERS[family],
+            **_DECODERS.get(family, _ROTARY),
             **options,
         },
     )

@@ -229,7 +229,7 @@ def measure(
 
 
 def _require_positions(model: RefragForCausalLM, longest: int, chunk_size: int) -> None:
-    limit = getattr(model.decoder.config, "max_position_embeddings", None)
+    limit = model.max_decoder_positions
     if limit is not None and longest > limit:
         raise UserError(
             f"{longest} positions are more than the decoder's {limit}: give shorter lengths, or a "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,16 @@ def position_offset(encoder: PreTrainedModel) -> int | None:
 
 def max_tokens(encoder: PreTrainedModel) -> int | None:
     """Return how many tokens the encoder reads at once; ``None`` where it has no limit."""
-    limit = getattr(encoder.config, "max_position_embeddings", None)
+    limit = position_limit(encoder)
     offset = position_offset(encoder)
     return limit if limit is None or offset is None else limit - offset - 1
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """Return how many positions a model has; ``None`` where it has no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    # XLNet says -1.
+    return limit if limit is not None and limit > 0 else None
 
 
 def drop_pooler(encoder: PreTrainedModel) -> None:
@@ -54,7 +62,8 @@ def drop_pooler(encoder: PreTrainedModel) -> None:
 
     Its result is never read here, so it would be neither trained nor worth saving.
     """
-    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
+    may_be_without = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
+    if may_be_without and getattr(encoder, "pooler", None) is not None:
         encoder.register_module("pooler", None)
 
 
@@ -123,7 +132,10 @@ def token_embeddings(model: PreTrainedModel) -> nn.Embedding:
     Raises:
         UserError: It has none.
     """
-    embeddings = model.get_input_embeddings()
+    embeddings = None
+    # CANINE reads characters, by their hashes.
+    with suppress(NotImplementedError):
+        embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Embedding):
         raise UserError(f"{type(model).__name__} has no table of token embeddings: give another.")
     return embeddings

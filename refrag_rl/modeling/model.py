@@ -144,10 +144,19 @@ class RefragForCausalLM(PreTrainedModel):
         """Tokens that the encoder reads at once; ``None`` where it has no limit."""
         return chunk_encoder.max_tokens(self.encoder)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Say that parts are to be loaded as transformers loads its own.
+
+        Else a part that computes constants of its layers when it is made, as FalconH1 does, has
+        none of them after loading.
+        """
+        return False
+
     @property
     def max_decoder_positions(self) -> int | None:
         """Positions that the decoder reads at once; ``None`` where it has no limit."""
-        return getattr(self.decoder.config, "max_position_embeddings", None)
+        return chunk_encoder.position_limit(self.decoder)
 
     @property
     def head(self) -> ScoringHead:
