@@ -168,6 +168,7 @@ def build_comparator(
     seed: int,
     swap_rounds: int | None = None,
     *,
+    first: int = 0,
     references: bool = True,
 ) -> Comparator:
     """Return what compares selectors on these windows.
@@ -179,6 +180,7 @@ def build_comparator(
         columns: Budgets.
         seed: Of random selectors and intervals.
         swap_rounds: Of the oracle; ``None``: no oracle.
+        first: Windows that were left out before these, where a comparison is made in parts.
         references: Whether full context, no context and so on are scored, too.
 
     Raises:
@@ -194,6 +196,7 @@ def build_comparator(
         oracle=oracle,
         references=_references(windows, refrag) if references else (),
         seed=seed,
+        first=first,
     )
 
 

@@ -59,6 +59,7 @@ def evaluate(config: DictConfig) -> None:
         columns,
         config.seed,
         config.oracle,
+        first=config.first,
         references=config.references,
     )
     create_run_folder(folder, config, command="evaluate")

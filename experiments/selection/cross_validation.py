@@ -131,7 +131,7 @@ class Figures(NamedTuple):
     Attributes:
         correlation: Of predicted and measured gains, each less its window's mean.
         gain: Of the chunks predicted highest over the window's mean, nats per token.
-        standard_error: Of ``gain``.
+        standard_error: Of ``gain``, over documents: windows of one resemble each other.
         windows: Counted once for each set.
     """
 
@@ -142,7 +142,9 @@ class Figures(NamedTuple):
 
 
 def figures_of(
-    predicted: Sequence[NDArray[np.floating]], measured: Sequence[NDArray[np.floating]]
+    predicted: Sequence[NDArray[np.floating]],
+    measured: Sequence[NDArray[np.floating]],
+    documents: Sequence[str],
 ) -> Figures:
     """Compare what was predicted with what was measured, window by window."""
     guesses = [each - each.mean() for each in predicted]
@@ -155,10 +157,12 @@ def figures_of(
             for guess, gain in zip(guesses, gains, strict=True)
         ]
     )
+    of_document = np.unique(np.asarray(documents), return_inverse=True)[1]
+    spread = np.bincount(of_document, taken - taken.mean())
     return Figures(
         float((guess * gain).sum() / scale) if scale else 0.0,
         float(taken.mean()),
-        float(taken.std() / np.sqrt(len(taken))),
+        float(np.sqrt((spread**2).sum()) / len(taken)),
         len(taken),
     )
 
@@ -174,6 +178,7 @@ def by_kind(
         found[kind] = figures_of(
             [predicted[row] for row in of_kind],
             [recorded.rows[row].gains.gains for row in of_kind],
+            [recorded.rows[row].document for row in of_kind],
         )
     return found
 

@@ -29,6 +29,7 @@ together_of=${TOGETHER_OF:-gains}        # whose networks `together` has
 together_size=${TOGETHER_SIZE:-5}        # runs of it in each: together-0 of its seeds 0 to 4, and so on
 together_seeds=${TOGETHER_SEEDS:-0 1}
 train_count=${TRAIN_COUNT:-2000}         # windows trained on
+own_places=${OWN_PLACES:-false}          # of each kind of them; false, as in what stands here: all kinds of the same places
 validation_count=${VALIDATION_COUNT:-16} # windows of each domain in the curves
 eval_every=${EVAL_EVERY:-250}            # rewards between two points of the curves
 count=${COUNT:-300}                      # windows of each cell
@@ -163,7 +164,7 @@ train_one() { # name, seed, further arguments
     "$python" -m refrag_rl.train resume="$folder"
   else
     "$python" -m refrag_rl.train output="$folder" seed="$seed" refrag.path="$refrag" \
-      refrag.dtype="$dtype" refrag.compile="$compile" windows=mixed corpus=files "corpus.path=$runs/train.jsonl.gz" \
+      refrag.dtype="$dtype" refrag.compile="$compile" windows=mixed "windows.own_places=$own_places" corpus=files "corpus.path=$runs/train.jsonl.gz" \
       'budget=[8x,2x]' agent.total_rewards="$rewards" train_count="$train_count" \
       evaluation.validation_count="$validation_count" evaluation.eval_every="$eval_every" \
       evaluation.count=1 "evaluation.rates=[$rates]" report.windows=0 agent.reference_windows=0 "$@"
@@ -214,7 +215,7 @@ validate() { # by which of those compared one is chosen: windows of all kinds, n
   local name
   corpus
   for name in $evaluated; do
-    score "$runs/validation/$name" "$output/validation/$name.parquet" windows=mixed corpus=files \
+    score "$runs/validation/$name" "$output/validation/$name.parquet" windows=mixed windows.own_places=false corpus=files \
       "corpus.path=$runs/train.jsonl.gz" corpus.split=validation "count=$choosing_count" \
       "selectors=$(folders "$name" "$(seeds_of "$name")")"
   done

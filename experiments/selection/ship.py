@@ -70,7 +70,7 @@ def ship(
     ]
     stored = replace(stored, training={"refrag_name": model, "trainings": trainings})
     save_policy(stored, folder)
-    text = card(name, model, stored, histories, figures, data)
+    text = card(name, model, stored, histories, figures, agent, data)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder
 
@@ -128,6 +128,7 @@ def card(
     stored: StoredPolicy,
     runs: list[list[dict[str, Any]]],
     figures: list[list[str]],
+    agent: str | None,
     data: str | None,
 ) -> str:
     """Return the card's Markdown; ``runs`` are the metadata of each training, as ``runs_of``."""
@@ -166,8 +167,12 @@ def card(
     if not figures:
         return "\n".join([*lines, "Not compared yet.", ""])
     head = ["domain", "windows", "rate", "best heuristic", "difference to it (nats per token)"]
-    lines.append("Held-out text, all training seeds of the agent (experiments/selection):")
-    lines.append("")
+    lines += [
+        f"Held-out text. The mean over all policies of `{agent}` in",
+        "`experiments/selection/README.md`, which says how many there are, how and where they were",
+        "compared; this is one of them.",
+        "",
+    ]
     lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *figures)]
     return "\n".join([*lines, ""])
 

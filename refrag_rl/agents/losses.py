@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_LARGEST_LOG_RATIO = 80.0
+
 
 class GroupAdvantages(NamedTuple):
     """What ``group_advantages`` returns.
@@ -125,7 +127,8 @@ def clipped_objective(
     """
     low, high = 1 - clip_range, 1 + (clip_range if clip_range_upper is None else clip_range_upper)
     log_ratio = (log_prob - old_log_prob).masked_fill(~picked, 0.0)
-    ratio = log_ratio.exp()
+    # Beyond float32 the ratio would be infinite, and with an advantage of 0 not a number.
+    ratio = log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp()
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
     with torch.no_grad():
         outside = ((ratio < low) | (ratio > high)).float()

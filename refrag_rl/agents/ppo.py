@@ -117,7 +117,8 @@ class Ppo(LearningAgent):
         target_kl: Ends an update early once the new policy is 1.5 times this from the old, nats per
             pick; None: never.
         reward_timing: ``terminal``: one reward an episode, or ``per_step``: what each pick gained,
-            at up to ``T' + 1`` evaluations of the decoder an episode in place of 1.
+            at up to ``T' + 1`` evaluations of the decoder an episode in place of 1, and those of
+            episodes that an update cuts off.
         learning_rate: Of Adam, at the start.
         learning_rate_schedule: ``constant`` or ``linear``.
         entropy_coef: Weight of the entropy bonus, per nat and pick (``ent_coef``).

@@ -17,6 +17,8 @@ KINDS: dict[str, Callable[..., WindowSource]] = {
     "retrieved": RetrievedWindows,
     "recall": RecallWindows,
 }
+_APART = 1000
+"""From the seed of a part to that of the next."""
 
 
 class MixedWindows:
@@ -28,7 +30,10 @@ class MixedWindows:
         context_length: ``s``, tokens, of all parts.
         parts: Of each part its ``kind`` and further options of that kind's windows.
         count: Number of windows.
-        seed: Of all parts.
+        seed: Of the first part; the others' follow from it.
+        own_places: Each part draws places of the corpus for itself. If false, all parts have the
+            same seed: the windows of a turn lie at the same relative place, and those of parts that
+            differ in the retriever only have the same prompt and output.
         with_texts: Fill in the texts of chunks, prompt and output.
 
     Raises:
@@ -46,8 +51,11 @@ class MixedWindows:
         context_length: int = 512,
         count: int = 1000,
         seed: int = 0,
+        own_places: bool = True,
         with_texts: bool = True,
     ) -> None:
+        if not isinstance(own_places, bool):
+            raise UserError(f"windows.own_places={own_places!r}: give true or false")
         listed = isinstance(parts, Sequence) and not isinstance(parts, str)
         if not listed or not all(isinstance(part, Mapping) for part in parts):
             raise UserError(f"windows.parts={parts!r}: give kinds, as in [{{kind: recall}}]")
@@ -58,10 +66,12 @@ class MixedWindows:
             "chunk_size": chunk_size,
             "context_length": context_length,
             "count": -(-count // len(parts)),
-            "seed": seed,
             "with_texts": with_texts,
         }
-        self._parts = [_part(dict(part), corpus, shared) for part in parts]
+        self._parts = [
+            _part(dict(part), corpus, {**shared, "seed": seed + own_places * _APART * number})
+            for number, part in enumerate(parts)
+        ]
         self.chunk_size = chunk_size
         self.num_chunks = self._parts[0].num_chunks
 

@@ -45,6 +45,8 @@ class Comparator:
         oracle: Bounds to compare with; expensive: see ``refrag_rl.agents.oracle``.
         references: Whether the references are scored and have rows.
         seed: Of the random selectors and of the bootstrap.
+        first: Windows left out before these, where a comparison is made in parts; for the random
+            selectors, which pick anew in each.
         resamples: Of the bootstrap.
         batch_size: Windows scored in one call.
 
@@ -63,6 +65,7 @@ class Comparator:
         oracle: Bound | None = None,
         references: Sequence[str] = REFERENCES,
         seed: int = 0,
+        first: int = 0,
         resamples: int = 5000,
         batch_size: int = 64,
     ) -> None:
@@ -76,6 +79,7 @@ class Comparator:
         self.columns = list(columns)
         self.oracle = oracle
         self.seed = seed
+        self.first = first
         self.batch_size = batch_size
         self._windows = windows
         self._rows = Rows(problem.windows, windows, self.columns, seed=seed, resamples=resamples)
@@ -200,9 +204,11 @@ class Comparator:
         """Return the generator of a selector at a budget.
 
         The seed holds the name, so that a random selector's picks do not depend on which other
-        selectors are compared.
+        selectors are compared, and the place of the part, so that no two parts have the same ones.
         """
-        return np.random.default_rng([self.seed, position, zlib.crc32(selector.name.encode())])
+        part = [self.first] if self.first else []
+        name = zlib.crc32(selector.name.encode())
+        return np.random.default_rng([self.seed, position, name, *part])
 
     def picks(self, selector: Selector, position: int, count: int) -> NDArray[np.bool_]:
         """Return what a selector expands in the first windows, (count, L), as in a comparison.

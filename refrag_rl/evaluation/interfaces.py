@@ -91,7 +91,9 @@ class Column:
     """One column of the comparison.
 
     Attributes:
-        compression_rate: Effective compression rate in a full window.
+        compression_rate: The effective compression rate that was asked for; a whole number of
+            chunks makes one that is near it (2 of 32 chunks of 16 tokens for 8: 8.26). Of a column
+            that is given in chunks: theirs, in a full window.
         chunks: Expanded chunks in a full window.
         chunks_of: Gives the budgets (B,) of windows with that many chunks of text (B,).
     """
@@ -108,8 +110,8 @@ class Row(TypedDict):
         selector: Name of the selector or of the reference.
         domain: Domain of the windows, or ``all`` where there are several.
         windows: Kind of the windows.
-        compression_rate: Effective compression rate; ``None`` where nothing is compressed because
-            context is left out.
+        compression_rate: As of ``Column``; ``None`` where nothing is compressed because context is
+            left out.
         budget: Expanded chunks in a full window; ``None`` as above.
         count: Windows.
         documents: Documents they come from.
@@ -117,7 +119,9 @@ class Row(TypedDict):
         ci_low: Lower end of its 95 % interval; ``None`` with one window.
         ci_high: Upper end.
         delta_to_best_heuristic: Mean paired difference, nats per token; below 0 is better than the
-            best heuristic. ``None`` in reference rows and where no heuristic was compared.
+            best heuristic of the domain and budget. That is the best on these windows, so a little
+            lucky: of selectors that are alike in truth, the others look worse. ``None`` in
+            reference rows and where no heuristic was compared.
         delta_ci_low: Lower end of its 95 % interval.
         delta_ci_high: Upper end.
         delta_p_value: Two-sided, of a mean difference of 0; ``None`` as the interval.
@@ -167,7 +171,7 @@ class WindowScore(TypedDict):
     Attributes:
         selector: Name of the selector or of the bound.
         budget: Expanded chunks in a full window.
-        compression_rate: Effective compression rate in a full window.
+        compression_rate: As of ``Column``.
         window: Key of the window.
         document: The document it comes from.
         domain: Of the document.

@@ -5,8 +5,10 @@ are resampled instead, each with all of its windows (a clustered bootstrap). Dif
 selectors are taken window by window first, so that the difficulty of the windows cancels.
 
 A bootstrap of few units is too sure of itself: in simulations with normal document effects the
-95 % interval of 5 documents holds the truth in 0.84 of cases, that of 10 in 0.90. No p-value is
-therefore given below ``2 ** (1 - D)`` for ``D`` units, as far as a test of their signs can go.
+95 % interval of 5 documents holds the truth in 0.84 of cases, that of 10 in 0.89, and without any
+effect p is below 0.05 in 0.16 of cases with 6 documents, 0.10 with 10, 0.05 with 40
+(``experiments/selection/coverage.py``). No p-value is given below ``2 ** (1 - D)`` for ``D``
+units, as far as a test of their signs can go.
 """
 
 from __future__ import annotations

@@ -248,6 +248,7 @@ windows=mixed windows.parts=[null]
 windows=mixed windows.parts=[{kind:[recall]}]
 windows=mixed windows.context_length=abc
 windows=mixed windows.context_length=null
+windows=mixed windows.own_places=2
 corpus.split=none
 output=''/dev/null
 """.strip().splitlines()

@@ -110,6 +110,15 @@ def test_a_higher_upper_end_clips_only_above():
     assert same.clip_fraction == 1
 
 
+def test_a_ratio_beyond_float32_is_no_loss_where_there_is_no_advantage():
+    log_prob = torch.tensor([[100.0], [0.0]], requires_grad=True)
+    advantages, picked = torch.tensor([[0.0], [1.0]]), torch.ones(2, 1, dtype=torch.bool)
+    found = clipped_objective(log_prob, torch.zeros(2, 1), advantages, picked, clip_range=0.2)
+    found.loss.backward()
+    assert found.loss.item() == -0.5
+    assert log_prob.grad.tolist() == [[0.0], [-0.5]]
+
+
 def test_grpo_s_advantages_are_trl_s():
     # trl's GRPOTrainer: mean and std of the group, 1e-4 added to the std.
     rewards = torch.randn(16, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -189,13 +189,25 @@ def mixed(corpus: TokenizedCorpus, **keys: object) -> MixedWindows:
     return MixedWindows(corpus, chunk_size=K, **options)
 
 
-def test_mixed_windows_are_those_of_their_parts_in_turn(corpus: TokenizedCorpus) -> None:
-    source = mixed(corpus, seed=3)
+@pytest.mark.parametrize(("own_places", "second"), [(True, 1003), (False, 3)])
+def test_mixed_windows_are_those_of_their_parts_in_turn(
+    own_places: bool, second: int, corpus: TokenizedCorpus
+) -> None:
+    source = mixed(corpus, seed=3, own_places=own_places)
     assert len(source) == 5
     alone = make("contiguous", corpus, context_length=64, prompt_length=0, seed=3)
     assert all(equal(source[2 * turn], alone[turn]) for turn in range(3))
-    recall = make("recall", corpus, context_length=64, seed=3)
+    recall = make("recall", corpus, context_length=64, seed=second)
     assert all(equal(source[2 * turn + 1], recall[turn]) for turn in range(2))
+
+
+def test_parts_of_one_kind_have_places_of_their_own(corpus: TokenizedCorpus) -> None:
+    options = {"context_length": 64, "count": 20, "parts": [PARTS[0], PARTS[0]]}
+    same, own = (
+        {window.key for window in MixedWindows(corpus, chunk_size=K, own_places=own, **options)}
+        for own in (False, True)
+    )
+    assert len(same) <= 10 < len(own)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,13 @@ class Fixed:
         return expanded
 
 
-def comparator(problem: ExpansionProblem, heuristics: list, rates: tuple = (4, 2)) -> Comparator:
+def comparator(
+    problem: ExpansionProblem, heuristics: list, rates: tuple = (4, 2), first: int = 0
+) -> Comparator:
     columns = build_columns(rates, [], chunk_size=problem.chunk_size, num_chunks=problem.num_chunks)
-    return Comparator(problem, problem.reward_model, heuristics, columns, resamples=200)
+    return Comparator(
+        problem, problem.reward_model, heuristics, columns, first=first, resamples=200
+    )
 
 
 class FixedBound:
@@ -189,6 +193,13 @@ def test_random_picks_do_not_depend_on_who_else_is_compared(problem: ExpansionPr
     for budget in (1, 3):
         first, second = alone["random", "all", budget], together["random", "all", budget]
         assert first["log_perplexity"] == second["log_perplexity"]
+
+
+def test_random_picks_anew_in_each_part_of_a_comparison(problem: ExpansionProblem) -> None:
+    random = HEURISTICS["random"]()
+    picks = [comparator(problem, [], first=first).picks(random, 1, 9) for first in (0, 9, 9)]
+    assert np.array_equal(picks[1], picks[2])
+    assert not np.array_equal(picks[0], picks[1])
 
 
 def test_domains_have_rows_of_their_own_and_one_together(problem: ExpansionProblem) -> None:

@@ -89,11 +89,22 @@ def test_what_hangs_on_a_feature_is_predicted_in_documents_that_were_not_seen(
 
 def test_the_gain_is_of_the_chunks_predicted_highest(script) -> None:
     measured = [np.array([0.0, 3.0, 0.0, 1.0])] * 2
-    found = script.figures_of([np.array([0.1, 0.9, 0.2, 0.3])] * 2, measured)
+    found = script.figures_of([np.array([0.1, 0.9, 0.2, 0.3])] * 2, measured, ["a", "b"])
     assert found.gain == pytest.approx(2.0 - 1.0)
     assert found.standard_error == 0
-    assert script.figures_of(measured, measured).correlation == pytest.approx(1)
-    assert script.figures_of([np.zeros(4)] * 2, measured).correlation == 0
+    assert script.figures_of(measured, measured, ["a", "b"]).correlation == pytest.approx(1)
+    assert script.figures_of([np.zeros(4)] * 2, measured, ["a", "b"]).correlation == 0
+
+
+def test_the_standard_error_is_that_of_documents(script) -> None:
+    first = np.array([1.0, 0.0, 0.0, 0.0])
+    guess, measured = [first] * 8, [first * (row < 4) for row in range(8)]
+    gains = script.figures_of(guess, measured, ["a"] * 4 + ["b"] * 4)
+    # Two documents whose means lie half their distance from the mean.
+    half = (first[:2].mean() - first.mean()) / 2
+    assert gains.standard_error == pytest.approx(half / np.sqrt(2))
+    apart = script.figures_of(guess, measured, [str(row) for row in range(8)])
+    assert apart.standard_error == pytest.approx(half / np.sqrt(8))
 
 
 def test_kinds_are_those_of_the_parts_in_turn(gains) -> None:
