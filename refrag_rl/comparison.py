@@ -186,7 +186,8 @@ def build_comparator(
     Raises:
         UserError: ``swap_rounds`` is below 0.
     """
-    problem = build_problem(windows, refrag)
+    # A comparison has budgets of its own.
+    problem = build_problem(windows, refrag, budget=1)
     oracle = None if swap_rounds is None else Oracle(problem, swap_rounds)
     return Comparator(
         problem,

@@ -75,7 +75,7 @@ def default_problem(
         count,
         seed,
     )
-    return problem.variant(**options)
+    return problem.variant(**{"budget": "4x", **options})
 
 
 _ARGUMENTS = {"corpus.split": "split", "seed": "seed", "count": "count", "refrag.path": "refrag"}
@@ -117,4 +117,4 @@ def _composed_problem(
         seed=seed,
         each_domain=False,
     )
-    return build_problem(source, refrag)
+    return build_problem(source, refrag, budget=1)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from refrag_rl.commands import run_command
-from refrag_rl.errors import UserError
+from refrag_rl.errors import StoppedError, UserError
 
 
 def evaluate(config: DictConfig) -> None:
@@ -65,7 +65,7 @@ def evaluate(config: DictConfig) -> None:
     create_run_folder(folder, config, command="evaluate")
     total = comparator.reports(len(policies))
     with (
-        leaving_no_trace_of_a_mistake(folder, errors=(UserError, KeyboardInterrupt)),
+        leaving_no_trace_of_a_mistake(folder, errors=(UserError, KeyboardInterrupt, StoppedError)),
         ProgressReport(quiet_if_asked, "comparison", "selections") as progress,
     ):
         rows = comparator.compare(policies, lambda _: progress.step(total))

@@ -108,7 +108,8 @@ def leaving_no_trace_of_a_mistake(
     Args:
         folder: Of a run that this process has made.
         begun: Whether there is something to keep, such as a checkpoint.
-        errors: What counts as one; with ``KeyboardInterrupt`` where a run cannot be gone on with.
+        errors: What counts as one; with ``KeyboardInterrupt`` and ``StoppedError`` where a run
+            cannot be gone on with.
 
     Raises:
         BaseException: As it came.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from refrag_rl.checkpoint_files import CheckpointFiles, Saved
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.random_state import check_random_state, random_state, restore_random_state
 
 _MOST = 2**62
@@ -156,7 +156,7 @@ class Checkpoint:
             _restore_optimizers(optimizers, _part(saved.tensors, "optimizers."))
             restore_random_state(_part(saved.tensors, "random."))
         except (ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = first_line(error, 200)
             raise UserError(
                 f"{saved.path} cannot be resumed from ({reason}). "
                 "Give the folder of a run with the same settings, or start anew in another folder."

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.modeling import RefragForCausalLM
 
 
@@ -93,6 +93,6 @@ def _build(
         with device:
             model: PreTrainedModel = auto_class.from_config(config, dtype=dtype)
     except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = first_line(error, 160)
         raise UserError(f"{key} (model_type={kind}) cannot be made ({reason}).\n{hint}") from error
     return model.eval()

@@ -29,7 +29,8 @@ def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTra
     """Return a model as it is, or load it from a folder or the hub; no code and no pickle of it.
 
     Raises:
-        UserError: It is a folder whose weights are no safetensors, or it leads to another model.
+        UserError: It is a folder whose weights are no safetensors, or it leads to another model, or
+            weights are missing.
     """
     if isinstance(model, PreTrainedModel):
         return model
@@ -40,9 +41,21 @@ def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTra
         require_own_weights(PreTrainedConfig.get_config_dict(model)[0])
     except UserError as error:
         raise UserError(f"{model} cannot be loaded: {error}") from error
-    return auto_class.from_pretrained(
-        model, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    part, report = auto_class.from_pretrained(
+        model,
+        dtype=dtype,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    # What BERT-like encoders have on top of the first state is never read; see ``drop_pooler``.
+    missing = sorted(name for name in report["missing_keys"] if "pooler." not in name)
+    if missing:
+        raise UserError(
+            f"{model} cannot be loaded: {len(missing)} of its weights are missing ({missing[0]})\n"
+            "give a model of the kind that its weights are of"
+        )
+    return part
 
 
 def first_token(decoder: PreTrainedModel) -> int:

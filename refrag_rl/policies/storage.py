@@ -22,7 +22,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from refrag_rl.atomic import replacing, write_text
-from refrag_rl.errors import UserError
+from refrag_rl.errors import UserError, first_line
 from refrag_rl.file_sizes import require_at_most
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
 from refrag_rl.printable import printable
@@ -191,7 +191,7 @@ def _shaped_like(config: PointerConfig, tensors: int, folder: Path) -> PointerPo
         with torch.device("meta"):
             return PointerPolicy(config)
     except (RuntimeError, TypeError, ArithmeticError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = first_line(error, 160)
         raise UserError(f"{folder / CONFIG_FILE}: no policy has this shape ({reason})") from error
 
 

@@ -53,7 +53,7 @@ class Lora:
             }
             self._tuner = LoraModel(decoder, LoraConfig(**settings), "default")
         except (TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = first_line(error, 200)
             raise UserError(
                 f"model.lora: peft cannot adapt the decoder ({reason}).\n"
                 "Give a rank of 1 or more and target_modules=all-linear or names of its layers."

@@ -194,3 +194,13 @@ def test_an_encoder_without_a_limit_of_positions() -> None:
     model = join(tiny_decoder("llama"), encoder)
     assert model.max_encoder_tokens is None
     assert reward_model(model).chunk_embeddings(WINDOWS).shape == (2, CHUNKS, 24)
+
+
+def test_a_part_without_some_of_its_weights_is_refused(tmp_path: Path) -> None:
+    tiny_encoder("roberta").save_pretrained(tmp_path / "encoder")
+    folder = tmp_path / "decoder"
+    decoder = tiny_decoder("llama")
+    kept = {name: each for name, each in decoder.state_dict().items() if "layers.1" not in name}
+    decoder.save_pretrained(folder, state_dict=kept)
+    with pytest.raises(UserError, match=r"weights are missing \(model\.layers\.1"):
+        join(folder, tmp_path / "encoder")
