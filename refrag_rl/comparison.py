@@ -186,8 +186,7 @@ def build_comparator(
     Raises:
         UserError: ``swap_rounds`` is below 0.
     """
-    # A comparison has budgets of its own.
-    problem = build_problem(windows, refrag, budget=1)
+    problem = build_problem(windows, refrag)
     oracle = None if swap_rounds is None else Oracle(problem, swap_rounds)
     return Comparator(
         problem,

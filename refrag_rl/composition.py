@@ -232,13 +232,15 @@ def build_problem(
     windows: WindowSource,
     refrag: FrozenRefrag,
     *,
-    budget: object = "4x",
+    budget: object = 1,
     reward: str = "neg_log_perplexity",
     reward_baseline: str = "none",
     inputs: Inputs | None = None,
     baseline_heuristics: Sequence[str] = (),
 ) -> ExpansionProblem:
     """Join windows and model; arguments as of ``ExpansionProblem``.
+
+    The default budget fits every model; it is for callers that bring budgets of their own.
 
     Raises:
         UserError: An option is unknown or out of range.

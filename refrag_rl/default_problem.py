@@ -117,4 +117,4 @@ def _composed_problem(
         seed=seed,
         each_domain=False,
     )
-    return build_problem(source, refrag, budget=1)
+    return build_problem(source, refrag)

@@ -114,7 +114,7 @@ def read_text_file(config: DictConfig) -> tuple[ReaderData, Path | None]:
     heuristics, policies = build_selectors(names, refrag.reward_model)
     selectors = [*policies, *heuristics]
     sizes: Any = OmegaConf.to_container(config.windows, enum_to_str=True)
-    problem = build_problem(TextWindow(config.text, text, refrag, **sizes), refrag, budget=1)
+    problem = build_problem(TextWindow(config.text, text, refrag, **sizes), refrag)
     columns = [
         _column(problem.parse_budget(spec), refrag.chunk_size, problem.num_chunks)
         for spec in _as_list("budget", config.budget)

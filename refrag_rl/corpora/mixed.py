@@ -17,8 +17,11 @@ KINDS: dict[str, Callable[..., WindowSource]] = {
     "retrieved": RetrievedWindows,
     "recall": RecallWindows,
 }
-_APART = 1000
-"""From the seed of a part to that of the next."""
+
+
+def seed_of_part(seed: int, number: int) -> int:
+    """Return the seed of a part of a mixture; that of part 0 is the mixture's."""
+    return seed + 1000 * number
 
 
 class MixedWindows:
@@ -31,9 +34,10 @@ class MixedWindows:
         parts: Of each part its ``kind`` and further options of that kind's windows.
         count: Number of windows.
         seed: Of the first part; the others' follow from it.
-        own_places: Each part draws places of the corpus for itself. If false, all parts have the
-            same seed: the windows of a turn lie at the same relative place, and those of parts that
-            differ in the retriever only have the same prompt and output.
+        own_places: Each part draws places of the corpus for itself, as ``conf/windows/mixed.yaml``
+            has it. If false, all parts have the same seed: the windows of a turn lie at the same
+            relative place, and those of parts that differ in the retriever only have the same
+            prompt and output. So it was before this option, and is in runs without it.
         with_texts: Fill in the texts of chunks, prompt and output.
 
     Raises:
@@ -51,7 +55,7 @@ class MixedWindows:
         context_length: int = 512,
         count: int = 1000,
         seed: int = 0,
-        own_places: bool = True,
+        own_places: bool = False,
         with_texts: bool = True,
     ) -> None:
         if not isinstance(own_places, bool):
@@ -69,7 +73,11 @@ class MixedWindows:
             "with_texts": with_texts,
         }
         self._parts = [
-            _part(dict(part), corpus, {**shared, "seed": seed + own_places * _APART * number})
+            _part(
+                dict(part),
+                corpus,
+                {**shared, "seed": seed_of_part(seed, number) if own_places else seed},
+            )
             for number, part in enumerate(parts)
         ]
         self.chunk_size = chunk_size

@@ -22,7 +22,7 @@ from refrag_rl.modeling.chunk_encoder import token_embeddings
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
 from refrag_rl.modeling.config import RefragConfig
 from refrag_rl.modeling.model import RefragForCausalLM
-from refrag_rl.modeling.parts import folder_or_name
+from refrag_rl.modeling.parts import folder_or_name, missing_weights
 from refrag_rl.modeling.strangers import require_harmless, require_readable_json
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -91,9 +91,8 @@ def load_refrag(
             folder, f"its weights or its config cannot be read ({first_line(error, 160)})"
         ) from error
     model, report = loaded
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise _no_checkpoint(folder, f"{len(missing)} of its weights are missing ({missing[0]})")
+    if reason := missing_weights(report["missing_keys"]):
+        raise _no_checkpoint(folder, reason)
     tokenizer = _load_tokenizer(folder, folder)
     encoder_tokenizer = None
     if not model.config.shared_tokenizer:

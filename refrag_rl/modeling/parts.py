@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,18 @@ def load_part(auto_class: Any, model: ModelOrPath, dtype: torch.dtype) -> PreTra
         output_loading_info=True,
     )
     # What BERT-like encoders have on top of the first state is never read; see ``drop_pooler``.
-    missing = sorted(name for name in report["missing_keys"] if "pooler." not in name)
-    if missing:
+    read = [name for name in report["missing_keys"] if "pooler." not in name]
+    if reason := missing_weights(read):
         raise UserError(
-            f"{model} cannot be loaded: {len(missing)} of its weights are missing ({missing[0]})\n"
-            "give a model of the kind that its weights are of"
+            f"{model} cannot be loaded: {reason}\ngive a model of the kind that its weights are of"
         )
     return part
+
+
+def missing_weights(names: Iterable[str]) -> str | None:
+    """Return what to say of weights that a file lacks, by their names; ``None`` if of none."""
+    missing = sorted(names)
+    return f"{len(missing)} of its weights are missing ({missing[0]})" if missing else None
 
 
 def first_token(decoder: PreTrainedModel) -> int:

@@ -12,7 +12,7 @@ from refrag_rl.corpora import docs, files
 from refrag_rl.corpora.collection import collect, select_split
 from refrag_rl.corpora.contiguous import ContiguousWindows
 from refrag_rl.corpora.documents import Document, Split, split_of
-from refrag_rl.corpora.mixed import KINDS
+from refrag_rl.corpora.mixed import KINDS, seed_of_part
 from refrag_rl.corpora.tokenized import TokenizedCorpus
 from refrag_rl.corpora.windows import WindowSource
 from refrag_rl.errors import UserError
@@ -137,7 +137,7 @@ class StageBatches:
             chunk_size=self._chunk_size,
             count=INDEFINITE,
             with_texts=self._with_texts,
-            seed=self._seed + 1000 * (number + 1),
+            seed=seed_of_part(self._seed, number + 1),
         )
         try:
             signature(kind).bind(self._train, chunk_size=self._chunk_size, **keys)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from accelerate import Accelerator
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging
 
 from refrag_rl.allocator import keep_large_blocks
@@ -228,12 +229,16 @@ def _same_command(accelerator: Accelerator) -> str:
 
 
 def _decisive(settings: Any) -> dict[str, Any]:
-    """Return the settings that decide what a run comes to; none where they are no settings."""
-    if not isinstance(settings, dict):
+    """Return the settings that decide what a run comes to; none where they are no settings.
+
+    Keys that were not there when a run was begun have the schema's default: what was done then.
+    """
+    try:
+        whole = OmegaConf.merge(OmegaConf.structured(PretrainConfig), settings)
+    except (OmegaConfBaseException, TypeError, ValueError):
         return {}
-    decisive = {str(key): value for key, value in settings.items() if key not in CHANGEABLE}
-    # A run that was begun before there was this key was not compiled.
-    return {"compile": False} | decisive
+    named = cast(dict[str, Any], OmegaConf.to_container(whole))
+    return {key: value for key, value in named.items() if key not in CHANGEABLE}
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -139,7 +139,7 @@ class PretrainConfig:
     betas: list[float] = field(default_factory=list)
     max_gradient_norm: float = within(0)
     bfloat16: bool = MISSING
-    compile: bool = MISSING
+    compile: bool = False
     log_every: int = within(1)
     save_every: int = within(1)
     keep: int = within(1)

@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from refrag_rl.agents.heuristics import HEURISTICS
 from refrag_rl.agents.policy_selector import PolicySelector
+from refrag_rl.errors import StoppedError
+from refrag_rl.evaluation.compare import Comparator
 from refrag_rl.evaluation.interfaces import REFERENCES
 from refrag_rl.evaluation.report import COLUMNS
 from refrag_rl.policies.pointer import PointerConfig, PointerPolicy
@@ -259,6 +261,24 @@ def test_a_comparison_in_parts_is_that_of_all_windows(
     pd.testing.assert_series_equal(
         whole.groupby(by).log_perplexity.mean(), joined.groupby(by).log_perplexity.mean(), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), StoppedError(15)])
+def test_a_comparison_that_is_stopped_leaves_no_folder(
+    in_process: InProcess,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+) -> None:
+    def compare(*_: object) -> None:
+        assert (tmp_path / "out" / "config.yaml").exists()
+        raise stop
+
+    monkeypatch.setattr(Comparator, "compare", compare)
+    outcome = in_process("evaluate", *tiny, "rates=[2]", "count=2", "output=out")
+    assert outcome.code in (130, 143)
+    assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_with_the_oracle(

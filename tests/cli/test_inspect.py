@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import InProcess
-from tests.conftest import paragraphs
+from tests.conftest import paragraphs, save_tiny_checkpoint
 
 HOSTILE = "<script>alert(1)</script> \x1b[31mred [bold]not bold[/bold] "
 SIZES = ("windows.context_length=64", "windows.prompt_length=8", "windows.output_length=16")
@@ -19,6 +19,20 @@ SIZES = ("windows.context_length=64", "windows.prompt_length=8", "windows.output
 @pytest.fixture
 def arguments(tiny_checkpoint: Path) -> tuple[str, ...]:
     return (f"refrag.path={tiny_checkpoint}", *SIZES, "budget=2")
+
+
+def test_a_model_of_small_chunks(in_process: InProcess, tmp_path: Path) -> None:
+    """Budgets that it can have are enough, in a comparison too."""
+    model = save_tiny_checkpoint(tmp_path / "model", chunk_size=3)
+    sizes = ("windows.context_length=48", "windows.prompt_length=8", "windows.output_length=16")
+    (tmp_path / "text.txt").write_text(paragraphs(1, 400), encoding="utf-8")
+    given = (f"refrag.path={model}", *sizes)
+    outcome = in_process("inspect", *given, "text=text.txt", "policy=[recency]", "budget=2")
+    assert outcome.code == 0, outcome.err
+    corpus = ("corpus=files", "corpus.path=text.txt", "corpus.split=all", "windows=contiguous")
+    compared = ("selectors=[recency]", "rates=[2]", "count=2", "output=out", "report.windows=0")
+    outcome = in_process("evaluate", *given, *corpus, *compared)
+    assert outcome.code == 0, outcome.err
 
 
 def reader_data(page: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from refrag_rl.errors import UserError
 from refrag_rl.modeling import RefragForCausalLM
 from refrag_rl.modeling.checkpoint import join_refrag, load_refrag, save_refrag
 from refrag_rl.modeling.chunk_tokenizer import ChunkTokenizer
-from refrag_rl.pretraining.batch import Batch
+from refrag_rl.pretraining.batch import stack
 from refrag_rl.pretraining.loss import mixed_loss
 from refrag_rl.reward import RewardModel
 from tests.tiny_models import (
@@ -114,19 +115,6 @@ def half_of_the_chunks() -> np.ndarray:
     return np.stack([np.arange(CHUNKS) % 2 == 0, np.arange(CHUNKS) % 2 == 1])
 
 
-def batch_of(windows, expanded) -> Batch:
-    names = ("context_ids", "chunk_mask", "prompt_ids", "output_ids")
-    tensors = {n: torch.from_numpy(np.stack([getattr(w, n) for w in windows])) for n in names}
-    return Batch(
-        **tensors,
-        expanded=torch.from_numpy(expanded),
-        prompt_position="after",
-        prompt_weight=0.0,
-        context_weight=0.0,
-        name="test",
-    )
-
-
 def join(decoder, encoder, **options) -> RefragForCausalLM:
     return RefragForCausalLM.from_encoder_decoder(
         encoder, decoder, CHUNK_SIZE, shared_tokenizer=True, bos_token_id=1, **options
@@ -150,7 +138,7 @@ def test_decoders(name: str, tmp_path: Path) -> None:
 
     some = half_of_the_chunks()
     found = reward.log_perplexity(WINDOWS, some)
-    loss = mixed_loss(reward.model, batch_of(WINDOWS, some))
+    loss = mixed_loss(reward.model, replace(stack(WINDOWS, some), prompt_weight=0.0))
     assert loss.item() == pytest.approx(found.mean(), abs=1e-4)
     loss.backward()
     gradients = [parameter.grad for parameter in reward.model.parameters()]

@@ -208,6 +208,8 @@ def test_parts_of_one_kind_have_places_of_their_own(corpus: TokenizedCorpus) -> 
         for own in (False, True)
     )
     assert len(same) <= 10 < len(own)
+    # Runs from before the option go on with the windows they have.
+    assert same == {window.key for window in MixedWindows(corpus, chunk_size=K, **options)}
 
 
 @pytest.mark.parametrize(
